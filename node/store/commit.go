@@ -1,0 +1,135 @@
+package store
+
+import (
+	"bytes"
+
+	"souk/node/core/table"
+	"souk/node/crash"
+)
+
+// Commit makes batches durable, in order, and calls each one's Done before it returns. Batches that fit the group limits
+// together cost one sync of the journal, if any of them has money rows or guards, and one of the index; more batches are
+// cut into several groups, between batches, never within one.
+//
+// It fails with *SignedTwice, *TooLarge or ErrDiskFull before anything is written. After any other error some batches may
+// be durable and some not; each one's Done says what is known, and the store takes no more.
+//
+// One goroutine at a time may commit; two at once are a bug of the node, and Commit panics.
+func (s *Store) Commit(batches []Batch) error {
+	if !s.committing.CompareAndSwap(false, true) {
+		panic("store: two goroutines commit at once")
+	}
+	defer s.committing.Store(false)
+	if err := s.admit(batches); err != nil {
+		finish(batches, err)
+		return err
+	}
+	for len(batches) > 0 {
+		n := groupLength(batches)
+		if s.failed == nil {
+			s.failed = s.write(batches[:n])
+		}
+		finish(batches[:n], s.failed)
+		batches = batches[n:]
+	}
+	return s.failed
+}
+
+func finish(batches []Batch, err error) {
+	for _, b := range batches {
+		if b.Done != nil {
+			b.Done(err)
+		}
+	}
+}
+
+// admit refuses what must not be begun.
+func (s *Store) admit(batches []Batch) error {
+	if s.failed != nil {
+		return s.failed
+	}
+	maxRecords, maxBytes := s.index.limits()
+	for _, b := range batches {
+		if err := b.check(); err != nil {
+			return err
+		}
+		if records, bytes := b.size(); records > maxRecords || bytes > maxBytes {
+			return &TooLarge{Records: records, Bytes: bytes, MaxRecords: maxRecords, MaxBytes: maxBytes}
+		}
+	}
+	if err := s.marks.admit(batches); err != nil {
+		return err
+	}
+	return s.Room()
+}
+
+// write makes one group durable: the journal first, then the index.
+func (s *Store) write(group []Batch) error {
+	rows, guards := journaled(group)
+	pos := s.journal.last
+	if len(rows)+len(guards) > 0 {
+		var err error
+		if pos, err = s.journal.append(rows, guards); err != nil {
+			return err
+		}
+	}
+	crash.Here("index.write")
+	if err := s.writeIndex(group, pos); err != nil {
+		return err
+	}
+	crash.Here("index.written")
+	return nil
+}
+
+// journaled picks what of a group belongs into the journal.
+func journaled(group []Batch) (rows []Row, guards []Guard) {
+	for _, b := range group {
+		for _, r := range b.Rows {
+			if table.Table(r.Key[0]).Money() {
+				rows = append(rows, r)
+			}
+		}
+		guards = append(guards, b.Guards...)
+	}
+	return rows, guards
+}
+
+// writeIndex makes a group durable in the index, with the journal position that it brings the index to.
+func (s *Store) writeIndex(group []Batch, pos Position) error {
+	rows := s.scratch[:0]
+	for _, b := range group {
+		rows = append(rows, b.Rows...)
+		for _, g := range b.Guards {
+			rows = append(rows, guardRow(g))
+		}
+	}
+	if pos != s.indexed {
+		rows = append(rows, positionRow(pos))
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	err := s.index.put(rows)
+	clear(rows)
+	s.scratch = rows[:0]
+	if err != nil {
+		return err
+	}
+	s.indexed = pos
+	for _, b := range group {
+		s.marks.take(b.Guards)
+	}
+	return nil
+}
+
+// cloneBatch copies rows and guards, not Done.
+func cloneBatch(b Batch) Batch {
+	c := Batch{Rows: make([]Row, len(b.Rows)), Guards: make([]Guard, len(b.Guards))}
+	for i, r := range b.Rows {
+		c.Rows[i] = Row{Key: bytes.Clone(r.Key), Value: bytes.Clone(r.Value), Delete: r.Delete}
+	}
+	for i, g := range b.Guards {
+		c.Guards[i] = Guard{Chain: bytes.Clone(g.Chain), Place: g.Place, Hash: g.Hash}
+	}
+	return c
+}

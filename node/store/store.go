@@ -1,0 +1,330 @@
+// Package store makes durable what the core decides, and holds the node back from signing two things for one place.
+//
+// The core yields rows to persist and guards: which payload takes which place in a chain that the node signs. A batch of
+// both is what one step, or several, want on disk before anything they caused may leave the node. The Committer gathers
+// the batches of many steps into one group and commits it: first the journal, with one sync, takes the rows of money
+// tables and the guards; then one synced Badger transaction takes everything, and with it the journal's position; then
+// each batch's Done is called, and messages, replies and signatures may go.
+//
+// Why twice? Badger is the index: every row, in order, quick to open. But one flipped bit in its write-ahead log makes it
+// open without an error and without all that followed. The journal is append-only, framed, checksummed and hash-chained,
+// so damage is seen, and the index's money tables can be rebuilt from it. Each watches over the other:
+//
+//	journal ahead of the index   its tail is replayed: a crash between the two, or an index that lost writes
+//	index ahead of the journal   quarantine: the journal was cut, damaged at its end, or exchanged
+//	another frame at one place   quarantine
+//	a bad frame, good ones after damage (Corrupt): never repaired by cutting
+//	a bad frame, nothing after   a write that a crash tore and nobody acknowledged: cut off
+//
+// A home looks so: lock, db/ (Badger), journal/0000000000000001.journal and further segments, each named by its first
+// frame in hexadecimal. Keys are laid out in package table.
+//
+// Promises:
+//
+//	S1  What Done or Commit reported as durable survives power loss at any instant.
+//	S2  A batch is there whole or not at all, and batches become durable in the order of their submission.
+//	S3  No place of a chain is ever taken by two payloads, whatever crashes and wherever; asking again for the same
+//	    payload succeeds, so that what a crash kept from leaving can be signed again.
+//	S4  A damaged journal is reported, with segment and offset, and never silently shortened.
+//	S5  The rows of money tables and the guards can be rebuilt from the journal alone.
+//	S6  One process at a time has a home open.
+//	S7  On a nearly full disk a commit is refused before it writes: Badger maps its files, and a full disk would kill
+//	    the process.
+//
+// After any error in writing, the store refuses further commits: what the disk holds is known again only after the next
+// Open. The node ends.
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"souk/node/core/table"
+	"souk/node/crash"
+)
+
+// format is the version of the layout of tables and values. A store with a newer one does not open.
+const format = 1
+
+// The store's own rows.
+var (
+	formatKey   = table.Key(table.Meta, []byte("format"))   // 4 bytes, big-endian
+	positionKey = table.Key(table.Meta, []byte("position")) // number 8, hash 32: the last frame that is in the index
+)
+
+// Options tune a store. The zero value is what a node uses.
+type Options struct {
+	// Log receives what opening found, and Badger's own messages at debug. Nil is slog.Default.
+	Log *slog.Logger
+	// MinFree is the room in bytes below which commits are refused. 0 is 32 MiB; negative is no check.
+	MinFree int64
+	// SegmentSize is the size in bytes over which a journal segment is followed by a new one. 0 is 64 MiB.
+	SegmentSize int64
+}
+
+func (o Options) withDefaults() Options {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.MinFree == 0 {
+		o.MinFree = 32 << 20
+	}
+	if o.SegmentSize == 0 {
+		o.SegmentSize = 64 << 20
+	}
+	return o
+}
+
+// A Recovery is what Open had to do.
+type Recovery struct {
+	// Cut is how many bytes of a torn, unacknowledged write were cut off the journal.
+	Cut int64
+	// Replayed is how many journal frames the index lacked. One is what a crash between the two leaves. More means that
+	// the index lost acknowledged writes: its money tables are whole again, other tables may lack their newest rows.
+	Replayed int
+}
+
+// A Store is one home's durable state. One goroutine at a time commits, usually a Committer's; any may read.
+type Store struct {
+	dir      string
+	opts     Options
+	lock     *os.File
+	index    *index
+	journal  *journal
+	marks    marks
+	recovery Recovery
+
+	committing atomic.Bool // catches two owners
+	failed     error       // of the first write that failed; owned by the committing goroutine
+	indexed    Position    // the journal position in the index; owned by the committing goroutine
+	scratch    []Row       // owned by the committing goroutine
+}
+
+// Open opens the home dir, creating it if needed. It fails with *Locked when another process has it, ErrDiskFull,
+// *NewerFormat, *Damaged when the index does not open, *Corrupt when the journal is damaged, and ErrQuarantine when the
+// two contradict each other.
+func Open(dir string, opts Options) (*Store, error) {
+	s := &Store{dir: dir, opts: opts.withDefaults()}
+	for _, d := range []string{dir, s.journalDir(), s.indexDir()} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, fmt.Errorf("store: making the home: %w", err)
+		}
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	s.lock = lock
+	if err := s.open(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// Rebuild opens the home dir with a new index, made from the journal alone. The old one is kept beside it, as
+// db.damaged- and the time. Tables that are not money are empty afterwards.
+func Rebuild(dir string, opts Options) (*Store, error) {
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	old := filepath.Join(dir, "db")
+	err = os.Rename(old, fmt.Sprintf("%s.damaged-%d", old, time.Now().UnixNano()))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err := errors.Join(err, lock.Close()); err != nil {
+		return nil, fmt.Errorf("store: putting the old index aside: %w", err)
+	}
+	return Open(dir, opts)
+}
+
+func (s *Store) indexDir() string   { return filepath.Join(s.dir, "db") }
+func (s *Store) journalDir() string { return filepath.Join(s.dir, "journal") }
+
+func (s *Store) open() error {
+	if err := s.Room(); err != nil {
+		return err
+	}
+	var err error
+	if s.index, err = openIndex(s.indexDir(), s.opts.Log); err != nil {
+		return err
+	}
+	known, err := s.position()
+	if err != nil {
+		return err
+	}
+	s.indexed = known
+	if err := s.loadMarks(); err != nil {
+		return err
+	}
+	r := replay{store: s, at: known}
+	end, err := readJournal(s.journalDir(), known, r.frame)
+	if err != nil {
+		return err
+	}
+	if known.Number > end.last.Number {
+		return fmt.Errorf("%w: the index knows journal frame %d, the journal ends at %d; frames that were acknowledged are lost",
+			ErrQuarantine, known.Number, end.last.Number)
+	}
+	if err := r.flush(); err != nil {
+		return err
+	}
+	if s.journal, err = openJournal(s.journalDir(), s.opts.SegmentSize, end); err != nil {
+		return err
+	}
+	s.recovery.Replayed = r.frames
+	if end.torn {
+		s.recovery.Cut = end.size - end.end
+	}
+	s.report()
+	return nil
+}
+
+// position reads, in a new index writes, the format, and gives the last journal frame that the index has.
+func (s *Store) position() (Position, error) {
+	switch b, err := s.index.get(formatKey); {
+	case errors.Is(err, ErrNotFound):
+		row := Row{Key: formatKey, Value: binary.BigEndian.AppendUint32(nil, format)}
+		if err := s.index.put([]Row{row}); err != nil {
+			return Position{}, err
+		}
+	case err != nil:
+		return Position{}, err
+	case len(b) != 4:
+		return Position{}, &Damaged{Dir: s.indexDir(), Cause: fmt.Errorf("its format record has %d bytes", len(b))}
+	case binary.BigEndian.Uint32(b) > format:
+		return Position{}, &NewerFormat{Found: binary.BigEndian.Uint32(b), Known: format}
+	}
+	b, err := s.index.get(positionKey)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return Position{}, nil
+	case err != nil:
+		return Position{}, err
+	case len(b) != 40:
+		return Position{}, &Damaged{Dir: s.indexDir(), Cause: fmt.Errorf("its position record has %d bytes", len(b))}
+	}
+	return Position{Number: binary.BigEndian.Uint64(b), Hash: [32]byte(b[8:])}, nil
+}
+
+func positionRow(p Position) Row {
+	value := binary.BigEndian.AppendUint64(make([]byte, 0, 40), p.Number)
+	return Row{Key: positionKey, Value: append(value, p.Hash[:]...)}
+}
+
+func (s *Store) loadMarks() error {
+	s.marks.top = make(map[string]mark)
+	return s.Scan(table.Key(table.Guard), func(key, value []byte) error {
+		m, err := decodeMark(value)
+		s.marks.top[string(table.Field(key, 0))] = m
+		return err
+	})
+}
+
+func (s *Store) report() {
+	log := s.opts.Log
+	if s.recovery.Cut > 0 {
+		log.Info("cut a torn write off the journal", "bytes", s.recovery.Cut)
+	}
+	switch n := s.recovery.Replayed; {
+	case n == 1:
+		log.Info("replayed the journal's last frame into the index")
+	case n > 1:
+		log.Warn("the index had lost acknowledged writes; money is replayed from the journal, other tables may lack their newest rows",
+			"frames", n)
+	}
+}
+
+// A replay brings journal frames into the index, many to a transaction.
+type replay struct {
+	store   *Store
+	at      Position
+	pending Batch
+	frames  int
+	bytes   int
+}
+
+func (r *replay) frame(pos Position, rows []Row, guards []Guard) error {
+	frame := cloneBatch(Batch{Rows: rows, Guards: guards}) // the journal reads the next frame into the same memory
+	records, bytes := frame.size()
+	if held, _ := r.pending.size(); held > 0 && (held+records > groupRecords || r.bytes+bytes > groupBytes) {
+		if err := r.flush(); err != nil {
+			return err
+		}
+	}
+	r.pending.Rows = append(r.pending.Rows, frame.Rows...)
+	r.pending.Guards = append(r.pending.Guards, frame.Guards...)
+	r.bytes += bytes
+	r.at = pos
+	r.frames++
+	return nil
+}
+
+func (r *replay) flush() error {
+	if r.bytes == 0 {
+		return nil
+	}
+	if err := r.store.marks.admit([]Batch{r.pending}); err != nil {
+		return fmt.Errorf("%w: the journal contradicts the guard: %w", ErrQuarantine, err)
+	}
+	crash.Here("replay.write")
+	if err := r.store.writeIndex([]Batch{r.pending}, r.at); err != nil {
+		return err
+	}
+	crash.Here("replay.written")
+	r.pending, r.bytes = Batch{}, 0
+	return nil
+}
+
+// Recovery tells what Open had to do.
+func (s *Store) Recovery() Recovery { return s.recovery }
+
+// Position is the journal's last frame. Only the committing goroutine may ask.
+func (s *Store) Position() Position { return s.journal.last }
+
+// Room fails with ErrDiskFull when the file system has less room than Options.MinFree. A node asks before it promises
+// something new, so that what it has promised can still be written.
+func (s *Store) Room() error {
+	if s.opts.MinFree < 0 {
+		return nil
+	}
+	free, err := freeSpace(s.dir)
+	switch {
+	case err != nil:
+		return fmt.Errorf("store: asking for free space: %w", err)
+	case free < s.opts.MinFree:
+		return fmt.Errorf("%w: %d MiB left, want %d", ErrDiskFull, free>>20, s.opts.MinFree>>20)
+	}
+	return nil
+}
+
+// Check reads the whole journal and checks every frame, not only those that Open had to read. It fails with *Corrupt.
+// Only the committing goroutine may ask.
+func (s *Store) Check() error {
+	end, err := readJournal(s.journalDir(), Position{}, func(Position, []Row, []Guard) error { return nil })
+	if err == nil && end.last != s.journal.last {
+		err = fmt.Errorf("%w: the journal on disk ends at frame %d, in memory at %d", ErrQuarantine, end.last.Number, s.journal.last.Number)
+	}
+	return err
+}
+
+// Close ends the store and frees the home. Reads and commits must have ended.
+func (s *Store) Close() error {
+	var errs []error
+	if s.index != nil {
+		errs = append(errs, s.index.close())
+	}
+	if s.journal != nil {
+		errs = append(errs, s.journal.close())
+	}
+	s.failed = ErrClosed
+	return errors.Join(append(errs, s.lock.Close())...)
+}
