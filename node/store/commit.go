@@ -8,8 +8,8 @@ import (
 )
 
 // Commit makes batches durable, in order, and calls each one's Done before it returns. Batches that fit the group limits
-// together cost one sync of the journal, if any of them has money rows or guards, and one of the index; more batches are
-// cut into several groups, between batches, never within one.
+// together cost one sync of the journal, unless they hold nothing but replicas, and one of the index; more batches are cut
+// into several groups, between batches, never within one.
 //
 // It fails with *SignedTwice, *TooLarge or ErrDiskFull before anything is written. After any other error some batches may
 // be durable and some not; each one's Done says what is known, and the store takes no more.
@@ -81,11 +81,12 @@ func (s *Store) write(group []Batch) error {
 	return nil
 }
 
-// journaled picks what of a group belongs into the journal.
+// journaled picks what of a group belongs into the journal: everything but the replicas that came without a guard. What
+// goes with a guard is our own, and must not be missing where its place is taken.
 func journaled(group []Batch) (rows []Row, guards []Guard) {
 	for _, b := range group {
 		for _, r := range b.Rows {
-			if table.Table(r.Key[0]).Money() {
+			if len(b.Guards) > 0 || table.Table(r.Key[0]).Kind() != table.Replica {
 				rows = append(rows, r)
 			}
 		}

@@ -57,7 +57,7 @@ func (e *Corrupt) Error() string {
 	return fmt.Sprintf("store: journal segment %s is damaged at offset %d: %s", e.Segment, e.Offset, e.Reason)
 }
 
-// Damaged says that the index cannot be opened. The journal can rebuild its money tables: see Rebuild.
+// Damaged says that the index cannot be opened. Rebuild makes a new one from the journal.
 type Damaged struct {
 	Dir   string
 	Cause error

@@ -1,19 +1,17 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 
-	"bytes"
-
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
 )
 
-// An index is the Badger database: every row, in order. The journal can rebuild its money tables, it cannot rebuild the
-// rest.
+// An index is the Badger database: every row, in order.
 type index struct{ db *badger.DB }
 
 // lean are Badger's options: each transaction synced, every checksum checked, little memory. The hot state lives in the

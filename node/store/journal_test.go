@@ -1,8 +1,9 @@
 package store
 
 import (
+	"bytes"
 	"errors"
-	"io/fs"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -321,12 +322,25 @@ func FuzzFrameBody(f *testing.F) {
 	})
 }
 
-func TestAJournalHoldsNoPlainRows(t *testing.T) {
+func TestReplicasSkipTheJournal(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
-	commit(t, s, Batch{Rows: []Row{{Key: config(1), Value: []byte("v")}}})
+	theirs := table.Key(table.Offer, make([]byte, 20))
+	ours := table.Key(table.Offer, bytes.Repeat([]byte{1}, 20))
+	commit(t, s, Batch{Rows: []Row{{Key: theirs, Value: []byte("v")}}})
+	if n := s.Position().Number; n != 0 {
+		t.Errorf("a commit of a replica began a journal: %d frames", n)
+	}
+	commit(t, s, Batch{Rows: []Row{{Key: theirs, Value: []byte("w")}}},
+		Batch{Rows: []Row{{Key: ours, Value: []byte("signed")}}, Guards: numbered(1).Guards})
+	if got, err := s.Get(theirs); string(got) != "w" || err != nil {
+		t.Errorf("Get of the replica: %q, %v", got, err)
+	}
 	closed(t, s)
-	if _, err := os.Stat(filepath.Join(dir, "journal", "0000000000000001.journal")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a commit without money began a journal: %v", err)
+	os.RemoveAll(filepath.Join(dir, "db"))
+	s = open(t, dir)
+	defer closed(t, s)
+	if got := rows(t, s, table.Key(table.Offer)); len(got) != 1 || got[0] != fmt.Sprintf("%x=signed", ours) {
+		t.Errorf("rebuilt %q, want only what came with a guard", got)
 	}
 }

@@ -2,13 +2,13 @@
 //
 // The core yields rows to persist and guards: which payload takes which place in a chain that the node signs. A batch of
 // both is what one step, or several, want on disk before anything they caused may leave the node. The Committer gathers
-// the batches of many steps into one group and commits it: first the journal, with one sync, takes the rows of money
-// tables and the guards; then one synced Badger transaction takes everything, and with it the journal's position; then
-// each batch's Done is called, and messages, replies and signatures may go.
+// the batches of many steps into one group and commits it: first the journal takes guards and rows, with one sync; then
+// one synced Badger transaction takes them, and with them the journal's position; then each batch's Done is called, and
+// messages, replies and signatures may go. Only replicas, rows that others publish again and again, skip the journal.
 //
 // Why twice? Badger is the index: every row, in order, quick to open. But one flipped bit in its write-ahead log makes it
 // open without an error and without all that followed. The journal is append-only, framed, checksummed and hash-chained,
-// so damage is seen, and the index's money tables can be rebuilt from it. Each watches over the other:
+// so damage is seen, and the index can be rebuilt from it. Each watches over the other:
 //
 //	journal ahead of the index   its tail is replayed: a crash between the two, or an index that lost writes
 //	index ahead of the journal   quarantine: the journal was cut, damaged at its end, or exchanged
@@ -22,11 +22,12 @@
 // Promises:
 //
 //	S1  What Done or Commit reported as durable survives power loss at any instant.
-//	S2  A batch is there whole or not at all, and batches become durable in the order of their submission.
+//	S2  A batch is there whole or not at all, and batches become durable in the order of their submission. (A crash may
+//	    lose the replicas of a batch without guards alone: their senders repeat them.)
 //	S3  No place of a chain is ever taken by two payloads, whatever crashes and wherever; asking again for the same
 //	    payload succeeds, so that what a crash kept from leaving can be signed again.
 //	S4  A damaged journal is reported, with segment and offset, and never silently shortened.
-//	S5  The rows of money tables and the guards can be rebuilt from the journal alone.
+//	S5  All rows but replicas, and the guards, can be rebuilt from the journal alone.
 //	S6  One process at a time has a home open.
 //	S7  On a nearly full disk a commit is refused before it writes: Badger maps its files, and a full disk would kill
 //	    the process.
@@ -87,7 +88,7 @@ type Recovery struct {
 	// Cut is how many bytes of a torn, unacknowledged write were cut off the journal.
 	Cut int64
 	// Replayed is how many journal frames the index lacked. One is what a crash between the two leaves. More means that
-	// the index lost acknowledged writes: its money tables are whole again, other tables may lack their newest rows.
+	// the index had lost acknowledged writes; they are back, but its newest replicas may be missing.
 	Replayed int
 }
 
@@ -129,7 +130,7 @@ func Open(dir string, opts Options) (*Store, error) {
 }
 
 // Rebuild opens the home dir with a new index, made from the journal alone. The old one is kept beside it, as
-// db.damaged- and the time. Tables that are not money are empty afterwards.
+// db.damaged- and the time. Only the replicas are missing afterwards.
 func Rebuild(dir string, opts Options) (*Store, error) {
 	lock, err := lockDir(dir)
 	if err != nil {
@@ -238,8 +239,7 @@ func (s *Store) report() {
 	case n == 1:
 		log.Info("replayed the journal's last frame into the index")
 	case n > 1:
-		log.Warn("the index had lost acknowledged writes; money is replayed from the journal, other tables may lack their newest rows",
-			"frames", n)
+		log.Warn("the index had lost acknowledged writes; they are replayed from the journal", "frames", n)
 	}
 }
 

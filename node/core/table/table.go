@@ -1,39 +1,40 @@
 // Package table lays out the keys of everything that a node stores.
 //
 // A key is one table byte and then the fields of that table, of fixed width and big-endian, so that the order of the
-// bytes is the order of the numbers, no key is the beginning of another, and the first fields of a key are a prefix
+// bytes is the order of the numbers, no key of fixed width is the beginning of another, and the first fields of a key are a prefix
 // that finds all rows below them. Only the last field of a table may be free in length (a name, a chain).
 //
-//	byte  table           fields                   money  kind
-//	0x00  meta            name                            store
-//	0x01  guard           chain                           store
-//	0x10  charter         market 32                       state
-//	0x11  policy          number 8                        state
-//	0x12  credential      subject 20                      state
-//	0x13  revocation      operator 20, number 8           state
-//	0x14  invite          hash of the secret 32           state
-//	0x15  applicant       address 20                      state
-//	0x20  offer           host 20                         state
-//	0x21  beat            host 20                         state
-//	0x22  minutes         host 20, hour 8                 state
-//	0x30  host-lease      lease 16                 money  state
-//	0x31  host-hold       lease 16                        state
-//	0x32  lease-log       host 20, sequence 8      money  log
-//	0x33  usage           lease 16, sequence 8     money  log
-//	0x40  consumer-lease  lease 16                 money  state
-//	0x41  order           bid 16                          state
-//	0x42  consumer-usage  lease 16, sequence 8     money  log
-//	0x43  voucher         lease 16                 money  state
-//	0x50  account         address 20               money  state
-//	0x51  reservation     lease 16                 money  state
-//	0x52  bank-entry      number 8                 money  log
-//	0x53  deposit-ref     hash 32                  money  state
-//	0x60  event           number 8                        log
-//	0x70  config          name                            state
-//	0x71  node            name                            state
+//	byte  table           fields                   kind
+//	0x00  meta            name                     store
+//	0x01  guard           chain                    store
+//	0x10  charter         market 32                state
+//	0x11  policy          number 8                 state
+//	0x12  credential      subject 20               state
+//	0x13  revocation      operator 20, number 8    state
+//	0x14  invite          hash of the secret 32    state
+//	0x15  applicant       address 20               state
+//	0x20  offer           host 20                  replica
+//	0x21  beat            host 20                  replica
+//	0x22  minutes         host 20, hour 8          replica
+//	0x30  host-lease      lease 16                 state
+//	0x31  host-hold       lease 16                 state
+//	0x32  lease-log       host 20, sequence 8      log
+//	0x33  usage           lease 16, sequence 8     log
+//	0x40  consumer-lease  lease 16                 state
+//	0x41  order           bid 16                   state
+//	0x42  consumer-usage  lease 16, sequence 8     log
+//	0x43  voucher         lease 16                 state
+//	0x50  account         address 20               state
+//	0x51  reservation     lease 16                 state
+//	0x52  bank-entry      number 8                 log
+//	0x53  deposit-ref     hash 32                  state
+//	0x60  event           number 8                 log
+//	0x70  config          name                     state
+//	0x71  node            name                     state
 //
-// A row of a money table also goes into the journal, from which the store can be rebuilt. State is loaded into the core
-// when the node starts; a log is only appended to, and read on demand. The store's own tables hold its format, its
+// State is loaded into the core when the node starts; a log is only appended to, and read on demand. A replica is state
+// that others publish again and again: it is loaded too, but it is not worth a place in the journal, and after a crash or
+// a rebuilding its newest rows may be missing. Everything else is journaled. The store's own tables hold its format, its
 // position in the journal and the signing guard; nobody else writes them.
 //
 // A table byte is never given a second meaning. A new layout of a table is a new byte.
@@ -90,9 +91,10 @@ type Kind byte
 
 // The kinds of table.
 const (
-	Own   Kind = iota // the store's: no one else writes it
-	State             // loaded into the core when the node starts
-	Log               // appended to, read on demand
+	Own     Kind = iota // the store's: no one else writes it
+	State               // loaded into the core when the node starts
+	Log                 // appended to, read on demand
+	Replica             // as State, but others will send it again
 )
 
 // String names the kind.
@@ -104,6 +106,8 @@ func (k Kind) String() string {
 		return "state"
 	case Log:
 		return "log"
+	case Replica:
+		return "replica"
 	}
 	return "kind " + strconv.Itoa(int(k))
 }
@@ -120,7 +124,6 @@ const (
 // info is one line of the layout.
 type info struct {
 	name   string
-	money  bool
 	kind   Kind
 	fields []int
 }
@@ -134,21 +137,21 @@ var layout = map[Table]info{
 	Revocation:    {name: "revocation", kind: State, fields: []int{address, number}},
 	Invite:        {name: "invite", kind: State, fields: []int{hash}},
 	Applicant:     {name: "applicant", kind: State, fields: []int{address}},
-	Offer:         {name: "offer", kind: State, fields: []int{address}},
-	Beat:          {name: "beat", kind: State, fields: []int{address}},
-	Minutes:       {name: "minutes", kind: State, fields: []int{address, number}},
-	HostLease:     {name: "host-lease", money: true, kind: State, fields: []int{id}},
+	Offer:         {name: "offer", kind: Replica, fields: []int{address}},
+	Beat:          {name: "beat", kind: Replica, fields: []int{address}},
+	Minutes:       {name: "minutes", kind: Replica, fields: []int{address, number}},
+	HostLease:     {name: "host-lease", kind: State, fields: []int{id}},
 	HostHold:      {name: "host-hold", kind: State, fields: []int{id}},
-	LeaseLog:      {name: "lease-log", money: true, kind: Log, fields: []int{address, number}},
-	Usage:         {name: "usage", money: true, kind: Log, fields: []int{id, number}},
-	ConsumerLease: {name: "consumer-lease", money: true, kind: State, fields: []int{id}},
+	LeaseLog:      {name: "lease-log", kind: Log, fields: []int{address, number}},
+	Usage:         {name: "usage", kind: Log, fields: []int{id, number}},
+	ConsumerLease: {name: "consumer-lease", kind: State, fields: []int{id}},
 	Order:         {name: "order", kind: State, fields: []int{id}},
-	ConsumerUsage: {name: "consumer-usage", money: true, kind: Log, fields: []int{id, number}},
-	Voucher:       {name: "voucher", money: true, kind: State, fields: []int{id}},
-	Account:       {name: "account", money: true, kind: State, fields: []int{address}},
-	Reservation:   {name: "reservation", money: true, kind: State, fields: []int{id}},
-	BankEntry:     {name: "bank-entry", money: true, kind: Log, fields: []int{number}},
-	DepositRef:    {name: "deposit-ref", money: true, kind: State, fields: []int{hash}},
+	ConsumerUsage: {name: "consumer-usage", kind: Log, fields: []int{id, number}},
+	Voucher:       {name: "voucher", kind: State, fields: []int{id}},
+	Account:       {name: "account", kind: State, fields: []int{address}},
+	Reservation:   {name: "reservation", kind: State, fields: []int{id}},
+	BankEntry:     {name: "bank-entry", kind: Log, fields: []int{number}},
+	DepositRef:    {name: "deposit-ref", kind: State, fields: []int{hash}},
 	Event:         {name: "event", kind: Log, fields: []int{number}},
 	Config:        {name: "config", kind: State, fields: []int{free}},
 	Node:          {name: "node", kind: State, fields: []int{free}},
@@ -175,9 +178,6 @@ func (t Table) String() string {
 	}
 	return fmt.Sprintf("table 0x%02x", byte(t))
 }
-
-// Money reports whether rows of this table are journaled.
-func (t Table) Money() bool { return layout[t].money }
 
 // Kind says who reads the table. An unknown table belongs to the store.
 func (t Table) Kind() Kind { return layout[t].kind }

@@ -1,0 +1,184 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+)
+
+// gate is a Sink that lets a group through when told, with the error it is told.
+type gate struct {
+	pass   chan error
+	groups [][]Batch
+}
+
+func (g *gate) Commit(batches []Batch) error {
+	g.groups = append(g.groups, batches)
+	err := <-g.pass
+	finish(batches, err)
+	return err
+}
+
+// running starts a committer and gives a way to wait for its end.
+func running(ctx context.Context, c *Committer) (ended chan error) {
+	ended = make(chan error, 1)
+	go func() { ended <- c.Run(ctx) }()
+	return ended
+}
+
+func TestBatchesGatherWhileTheDiskIsBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		g := &gate{pass: make(chan error)}
+		c := NewCommitter(g)
+		ended := running(ctx, c)
+		var told []uint64
+		for n := uint64(1); n <= 400; n++ { // 3 records each: 170 fit into a group
+			b := numbered(n)
+			b.Done = func(err error) {
+				if err != nil {
+					t.Errorf("batch %d: %v", n, err)
+				}
+				told = append(told, n)
+			}
+			c.Submit(b)
+			if n == 1 {
+				synctest.Wait() // the first is on its way to the disk, alone
+			}
+		}
+		for range 4 {
+			g.pass <- nil
+		}
+		synctest.Wait()
+		var sizes []int
+		for _, group := range g.groups {
+			sizes = append(sizes, len(group))
+		}
+		if want := []int{1, 170, 170, 59}; !slices.Equal(sizes, want) {
+			t.Errorf("groups of %v, want %v", sizes, want)
+		}
+		if len(told) != 400 || !slices.IsSorted(told) {
+			t.Errorf("Done was called %d times, in order %v; want 400 in order", len(told), slices.IsSorted(told))
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+}
+
+func TestAFullQueueMakesSubmittersWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		g := &gate{pass: make(chan error)}
+		c := NewCommitter(g)
+		ended := running(ctx, c)
+		var taken atomic.Int64
+		go func() {
+			for range 2 * queueRecords {
+				c.Submit(Batch{Rows: []Row{{Key: config(1)}}})
+				taken.Add(1)
+			}
+		}()
+		synctest.Wait()
+		if n := taken.Load(); n < queueRecords || n > queueRecords+groupRecords {
+			t.Errorf("%d batches were taken while the disk stood still, want about %d", n, queueRecords)
+		}
+		close(g.pass)
+		synctest.Wait()
+		if n := taken.Load(); n != 2*queueRecords {
+			t.Errorf("%d batches were taken in the end, want %d", n, 2*queueRecords)
+		}
+		stop()
+		<-ended
+	})
+}
+
+func TestAStorageErrorEndsTheCommitter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broken := errors.New("the disk is gone")
+		g := &gate{pass: make(chan error, 1)}
+		c := NewCommitter(g)
+		ended := running(t.Context(), c)
+		var told []string
+		submit := func(n uint64) {
+			b := numbered(n)
+			b.Done = func(err error) { told = append(told, fmt.Sprint(n, " ", err)) }
+			c.Submit(b)
+		}
+		submit(1)
+		synctest.Wait()
+		submit(2)
+		g.pass <- broken
+		if err := <-ended; !errors.Is(err, broken) {
+			t.Errorf("Run: %v, want %v", err, broken)
+		}
+		submit(3)
+		if want := []string{"1 the disk is gone", "2 the disk is gone", "3 the disk is gone"}; !slices.Equal(told, want) {
+			t.Errorf("Done was told %q, want %q", told, want)
+		}
+		if len(g.groups) != 1 {
+			t.Errorf("%d groups were begun, want 1", len(g.groups))
+		}
+	})
+}
+
+func TestWhatWasSubmittedIsCommittedAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		mem := NewMemory()
+		c := NewCommitter(mem)
+		for n := uint64(1); n <= 300; n++ {
+			c.Submit(numbered(n))
+		}
+		stop()
+		if err := c.Run(ctx); err != nil {
+			t.Fatalf("Run: %v", err)
+		}
+		if place, _, _ := mem.Guarded([]byte("bank")); place != 300 {
+			t.Errorf("committed up to %d, want 300", place)
+		}
+		var told error
+		c.Submit(Batch{Done: func(err error) { told = err }})
+		if !errors.Is(told, ErrClosed) {
+			t.Errorf("a late batch was told %v, want ErrClosed", told)
+		}
+	})
+}
+
+func TestManySubmittersOneStore(t *testing.T) {
+	s := open(t, t.TempDir())
+	ctx, stop := context.WithCancel(t.Context())
+	c := NewCommitter(s)
+	ended := running(ctx, c)
+	var group sync.WaitGroup
+	for w := range uint64(8) {
+		group.Go(func() {
+			for n := range uint64(50) {
+				durable := make(chan error)
+				key := money(w*1000 + n)
+				c.Submit(Batch{Rows: []Row{{Key: key, Value: []byte("x")}}, Done: func(err error) { durable <- err }})
+				if err := <-durable; err != nil {
+					t.Errorf("writer %d, batch %d: %v", w, n, err)
+				}
+				if _, err := s.Get(key); err != nil {
+					t.Errorf("writer %d reads its batch %d: %v", w, n, err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	if frames := s.Position().Number; frames >= 400 {
+		t.Errorf("400 batches of 8 writers took %d frames: nothing was gathered", frames)
+	}
+	closed(t, s)
+}
