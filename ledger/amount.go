@@ -44,10 +44,11 @@ func ParseAmount(s string) (Amount, error) {
 		if c < '0' || c > '9' {
 			return 0, fmt.Errorf("%w: %q; want credits, as in 0.34", ErrAmount, s)
 		}
-		if n > (math.MaxInt64-9)/10 {
+		d := int64(c - '0')
+		if n > (math.MaxInt64-d)/10 {
 			return 0, fmt.Errorf("%w: %q", ErrOverflow, s)
 		}
-		n = n*10 + int64(c-'0')
+		n = n*10 + d
 	}
 	return Amount(n), nil
 }

@@ -70,8 +70,8 @@ func (r Reserve) Signer() identity.Address { return r.Consumer }
 // Validate checks shape.
 func (r Reserve) Validate() error {
 	switch {
-	case r.Reservation.IsZero() || r.Lease.IsZero() || r.Host.IsZero() || r.By.IsZero():
-		return errors.New("reserve names no reservation, lease, host or voucher signer")
+	case r.Reservation.IsZero() || r.Lease.IsZero() || r.Consumer.IsZero() || r.Host.IsZero() || r.By.IsZero():
+		return errors.New("reserve names no reservation, lease, consumer, host or voucher signer")
 	case r.Cap <= 0 || r.MaxRate < 0 || r.Budget < 0:
 		return ErrNegative
 	}

@@ -1,0 +1,213 @@
+package ledger
+
+import (
+	"sort"
+
+	"souk/p2p/member"
+	"souk/p2p/wire"
+)
+
+// Reserve sets money aside for one lease at one host. quoted is the most that the host's quote costs per hour, all told;
+// the request may not name less. The reservation opens with the least of the cap asked for, the budget and what is
+// available; it is refused with ErrFunds when that is less than the policy's least minutes (or the cap or budget, where
+// those are smaller still). The same request again gives the reservation as it stands.
+func (b *Bank) Reserve(p member.Policy, r Reserve, quoted Rate, now member.Time) (Reservation, error) {
+	if err := r.Validate(); err != nil {
+		return Reservation{}, malformed(err)
+	}
+	if old, ok := b.holds[r.Reservation]; ok {
+		return old.again(r)
+	}
+	if _, ok := b.leases[r.Lease]; ok {
+		return Reservation{}, refuse(CodeReused, "lease %s has another reservation", r.Lease.Short())
+	}
+	if r.MaxRate < quoted {
+		return Reservation{}, refuse(CodeSmall, "a reservation at %s an hour for a quote of %s", r.MaxRate.Text(), quoted.Text())
+	}
+	needed, err := r.MaxRate.Cost(b.span(p.ReserveLeast))
+	if err != nil {
+		return Reservation{}, overflow(err)
+	}
+	limit := r.Cap
+	if r.Budget > 0 {
+		limit = min(limit, r.Budget)
+	}
+	available := b.accounts[r.Consumer].Available
+	if needed = min(needed, limit); available < needed {
+		return Reservation{}, short(needed, available)
+	}
+	h := Hold{State: HoldOpen, Budget: r.Budget, Active: now, Reservation: Reservation{
+		ID: r.Reservation, Seq: 1, Operator: b.operator, Consumer: r.Consumer, By: r.By, Host: r.Host, Lease: r.Lease,
+		MaxRate: r.MaxRate, Opened: now, RedeemBy: now + RedeemWithin,
+	}}
+	return b.recap(h, min(limit, available), EntryReserve, now)
+}
+
+// again answers a repeated request.
+func (h Hold) again(r Reserve) (Reservation, error) {
+	v := h.Reservation
+	switch {
+	case v.Consumer != r.Consumer || v.Lease != r.Lease || v.Host != r.Host || v.By != r.By || v.MaxRate != r.MaxRate ||
+		h.Budget != r.Budget:
+		return Reservation{}, refuse(CodeReused, "reservation %s stands for something else", v.ID.Short())
+	case !h.Open():
+		return Reservation{}, refuse(CodeClosed, "reservation %s is released", v.ID.Short())
+	}
+	return v, nil
+}
+
+// recap gives a hold a new cap; money moves between available and reserved. h is not yet stored when it is new.
+func (b *Bank) recap(h Hold, limit Amount, kind EntryKind, now member.Time) (Reservation, error) {
+	diff := limit - h.Reservation.Cap
+	e := Entry{At: now, Entry: kind, Reservation: h.Reservation.ID}
+	if diff != 0 {
+		h.Reservation.Entry = b.head.Seq + 1
+		c := h.Reservation.Consumer
+		e.Postings = []Posting{
+			{Account: c, Book: BookAvailable, Amount: -diff},
+			{Account: c, Book: BookReserved, Amount: diff},
+		}
+	}
+	h.Reservation.Cap = limit
+	if err := b.commit(e, &h); err != nil {
+		return Reservation{}, err
+	}
+	return h.Reservation, nil
+}
+
+// Raise lets the bank set more aside for a lease by itself. Up to the policy's opening minutes beyond what is owed it may
+// use all that is available; where that does not do for all of the account's leases, each gets as many minutes as the
+// others. Beyond, up to the policy's minutes ahead, it uses idle funds only, and leaves as much available as is reserved.
+// It also renews the redeem-by of a reservation in use. It reports whether anything changed.
+func (b *Bank) Raise(p member.Policy, id wire.ID, now member.Time) (Reservation, bool) {
+	h, ok := b.holds[id]
+	if !ok || !h.Open() || h.CloseAt != 0 || now >= h.Reservation.RedeemBy {
+		return h.Reservation, false
+	}
+	limit := h.Reservation.Cap
+	if more := b.more(p, h); b.worth(p, h, more) {
+		limit += more
+	}
+	renew := now-h.Active < RedeemWithin/2 && h.Reservation.RedeemBy-now < RedeemWithin/2
+	if limit == h.Reservation.Cap && !renew {
+		return h.Reservation, false
+	}
+	h.Reservation.Seq++
+	h.Reservation.RedeemBy = max(h.Reservation.RedeemBy, now+RedeemWithin)
+	r, err := b.recap(h, limit, EntryRaise, now)
+	if err != nil {
+		return b.holds[id].Reservation, false
+	}
+	return r, true
+}
+
+// more is how much the cap of h may grow.
+func (b *Bank) more(p member.Policy, h Hold) Amount {
+	acc := b.accounts[h.Reservation.Consumer]
+	if acc.Available <= 0 {
+		return 0
+	}
+	var need Amount
+	for _, id := range b.openOf[h.Reservation.Consumer] {
+		n, err := need.Add(b.lack(b.holds[id], p.ReserveOpen))
+		if err != nil {
+			return b.share(p, h, acc.Available)
+		}
+		need = n
+	}
+	if need > acc.Available {
+		return b.share(p, h, acc.Available)
+	}
+	first := b.lack(h, p.ReserveOpen)
+	// Half of available + reserved stays available: idle funds are what is above it, when all leases have their first part.
+	idle := min((acc.Available-acc.Reserved)/2, acc.Available-need)
+	return first + min(max(0, b.lack(h, p.ReserveAhead)-first), max(0, idle-first))
+}
+
+// lack is what h is short of to pay n more minutes than it owes, within its budget.
+func (b *Bank) lack(h Hold, n uint32) Amount {
+	if h.CloseAt != 0 {
+		return 0
+	}
+	want, err := h.Reservation.MaxRate.Cost(b.span(n))
+	if err == nil {
+		want, err = want.Add(h.owed())
+	}
+	if err != nil {
+		want = maxAmount
+	}
+	if h.Budget > 0 {
+		want = min(want, h.Budget)
+	}
+	return max(0, want-h.Reservation.Cap)
+}
+
+// share is what h gets of too little money: the largest number of minutes that all of the account's leases can have.
+func (b *Bank) share(p member.Policy, h Hold, available Amount) Amount {
+	ids := b.openOf[h.Reservation.Consumer]
+	n := sort.Search(int(p.ReserveOpen)+1, func(n int) bool {
+		var sum Amount
+		for _, id := range ids {
+			s, err := sum.Add(b.lack(b.holds[id], uint32(n)))
+			if err != nil || s > available {
+				return true
+			}
+			sum = s
+		}
+		return false
+	})
+	if n == 0 {
+		return 0
+	}
+	return b.lack(h, uint32(n-1))
+}
+
+// worth reports whether a raise is worth an entry: always when less than half of the opening minutes is left ahead, else
+// only from the policy's least minutes on.
+func (b *Bank) worth(p member.Policy, h Hold, more Amount) bool {
+	if more <= 0 {
+		return false
+	}
+	if b.lack(h, p.ReserveOpen/2) > 0 {
+		return true
+	}
+	least, err := h.Reservation.MaxRate.Cost(b.span(p.ReserveLeast))
+	return err == nil && more >= least
+}
+
+// Lower takes a smaller cap, to which the host consents; never under what is owed. The difference is available at once.
+func (b *Bank) Lower(l Lower, now member.Time) (Reservation, error) {
+	if err := l.Validate(); err != nil {
+		return Reservation{}, malformed(err)
+	}
+	h, err := b.find(l.Reservation, l.Lease)
+	switch {
+	case err != nil:
+		return Reservation{}, err
+	case h.Reservation.Host != l.Host:
+		return Reservation{}, refuse(CodeHost, "reservation %s is for another host", l.Reservation.Short())
+	case !h.Open():
+		return Reservation{}, refuse(CodeClosed, "reservation %s is released", l.Reservation.Short())
+	case l.Cap == h.Reservation.Cap && l.Seq <= h.Reservation.Seq:
+		return h.Reservation, nil
+	case l.Seq != h.Reservation.Seq:
+		return Reservation{}, refuse(CodeStale, "reservation %s is at sequence %d, not %d", l.Reservation.Short(),
+			h.Reservation.Seq, l.Seq)
+	case l.Cap > h.Reservation.Cap || l.Cap < h.owed():
+		return Reservation{}, refuse(CodeCap, "a lower cap is between %s and %s", h.owed().Text(), h.Reservation.Cap.Text())
+	}
+	h.Reservation.Seq++
+	return b.recap(h, l.Cap, EntryLower, now)
+}
+
+// find is the hold of a reservation and its lease.
+func (b *Bank) find(id, lease wire.ID) (Hold, error) {
+	h, ok := b.holds[id]
+	switch {
+	case !ok:
+		return Hold{}, refuse(CodeUnknown, "no reservation %s", id.Short())
+	case h.Reservation.Lease != lease:
+		return Hold{}, refuse(CodeLease, "reservation %s is for another lease", id.Short())
+	}
+	return h, nil
+}
