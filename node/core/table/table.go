@@ -1,8 +1,8 @@
 // Package table lays out the keys of everything that a node stores.
 //
 // A key is one table byte and then the fields of that table, of fixed width and big-endian, so that the order of the
-// bytes is the order of the numbers, no key of fixed width is the beginning of another, and the first fields of a key are a prefix
-// that finds all rows below them. Only the last field of a table may be free in length (a name, a chain).
+// bytes is the order of the numbers, and the first fields of a key are a prefix that finds all rows below them. Only the
+// last field of a table may be free in length (a name, a chain).
 //
 //	byte  table           fields                   kind
 //	0x00  meta            name                     store
