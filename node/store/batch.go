@@ -22,7 +22,7 @@ type Guard struct {
 }
 
 // A Batch is what one or more steps want durable: all of it or nothing. Done, which may be nil, is called once, when the
-// batch is on disk, or with the error that kept it from getting there.
+// batch is on disk, or with the error that kept it from getting there; it must not commit or submit itself.
 type Batch struct {
 	Rows   []Row
 	Guards []Guard
