@@ -1,0 +1,52 @@
+# A fresh Debian with Go, git and make is enough: `make demo`, `make test`. What else is needed, .ci/setup installs.
+
+SHELL := /bin/bash
+in = . .ci/env &&
+
+SEEDS ?= 100
+FUZZTIME ?= 30s
+
+.DEFAULT_GOAL := build
+.PHONY: build demo test lint sim bench bench-idle bench-start fuzz clean help
+
+build: ## bin/souk
+	@.ci/setup build
+	$(in) go build -o bin/souk ./cmd/souk
+
+demo: ## a market on this machine, from nothing to a paid bill
+	@.ci/setup demo
+	$(in) go build -o bin/souk ./cmd/souk
+	bin/souk demo
+
+test: ## all tests; prepares the machine first
+	@.ci/setup test
+	@.ci/test
+
+lint: ## gofmt, vet, the rules of cmd/tidy, and the linters that go.mod names
+	@$(in) test -z "$$(find . -name '*.go' -not -path './.*/*' -not -path '*/testdata/*' -print0 | xargs -0 gofmt -l | tee /dev/stderr)"
+	$(in) go vet ./...
+	$(in) go run ./cmd/tidy
+	@$(in) for tool in staticcheck govulncheck; do \
+		if go tool -n $$tool >/dev/null 2>&1; then echo "go tool $$tool ./..."; go tool $$tool ./... || exit 1; fi; \
+	done
+
+sim: ## simulated markets: make sim SEEDS=1000
+	$(in) go test ./simnet -run '^TestSeeds$$' -count=1 -timeout 0 -v -seeds=$(SEEDS)
+
+bench: ## every benchmark that needs no node
+	$(in) go test -run '^$$' -bench . -benchmem -timeout 60m $$(go list ./... | grep -v /cmd/)
+
+bench-idle: ## what one idle node costs in memory and CPU
+	$(in) go test ./cmd/souk -run '^$$' -bench '^BenchmarkIdle' -benchtime 1x -timeout 30m -v
+
+bench-start: ## how long a node takes to start, and a pod from offer to running
+	$(in) go test ./cmd/souk -run '^$$' -bench '^BenchmarkStart' -benchtime 5x -timeout 30m -v
+
+fuzz: ## every decoder: make fuzz FUZZTIME=5m
+	@.ci/fuzz $(FUZZTIME)
+
+clean: ## what was built here
+	rm -rf bin
+
+help: ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1:\2/p' $(MAKEFILE_LIST) | while IFS=: read -r name text; do printf 'make %-12s %s\n' "$$name" "$$text"; done
