@@ -1,0 +1,319 @@
+package market
+
+import (
+	"errors"
+	"math/big"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"souk/ledger"
+	"souk/p2p/identity"
+	"souk/p2p/member"
+)
+
+func testListing() Listing {
+	return Listing{
+		Offer: Offer{
+			Host: identity.Address{0xab, 0xcd}, Seq: 1, At: 1000, Expires: 10_000,
+			Groups: []Group{{Model: "RTX_4090", MemoryMiB: 24576, Count: 4, Free: 2, Price: 400_000_000, Floor: 150_000_000,
+				SpotNow: 150_000_000, OnDemand: 4}},
+			Machine: member.Machine{CPU: "EPYC", Cores: 32, MemoryMiB: 131072, DiskGiB: 500, Runtime: "docker",
+				Driver: "535.104.05", CUDA: "12.4"},
+			Addrs: []string{"/ip4/1.2.3.4/tcp/4001"}, Disk: 100_000_000, Grace: 30, MaxHours: 72, Region: "US-CA",
+		},
+		Tier: member.TierSecure, Alias: "my_host", Reliability: 991_000,
+	}
+}
+
+func TestQueryConditions(t *testing.T) {
+	l := testListing()
+	for _, c := range []struct {
+		query  string
+		failed string // empty: matches
+	}{
+		{"", ""},
+		{"gpu_name=RTX_4090 num_gpus>=2 reliability>=0.99 dph<0.45 gpu_ram>=24GiB geolocation in [DE,US] verified=true simulated=false tier=secure", ""},
+		{`gpu_name="RTX 4090"`, ""},
+		{"gpu_name = rtx_4090", ""},
+		{"gpu_name!=RTX_4090", `gpu_name!=RTX_4090 (is "RTX_4090")`},
+		{"gpu_name in [A100, RTX_4090]", ""},
+		{"gpu_name notin [A100,RTX_4090]", `gpu_name notin [A100,RTX_4090] (is "RTX_4090")`},
+		{"gpu_name not in [A100]", ""},
+		{"num_gpus gte 2 num_gpus lte 2 num_gpus eq 2 num_gpus neq 3 num_gpus gt 1 num_gpus lt 3", ""},
+		{"num_gpus>2", "num_gpus>2 (is 2)"},
+		{"num_gpus<2", "num_gpus<2 (is 2)"},
+		{"dph<0.4", "dph<0.4 (is 0.40)"},
+		{"dph<=0.4", ""},
+		{"dph<0.400000001", ""},
+		{"dph<=0.3999999999", "dph<=0.3999999999 (is 0.40)"},
+		{"dph>0.3999999999", ""},
+		{"dph==0.4", ""},
+		{"dph!=0.4000000001", ""},
+		{"min_bid=0.15 spot<=0.15 storage_cost=0.1", ""},
+		{"reliability>=99.1%", ""},
+		{"reliability>0.991", "reliability>0.991 (is 0.991)"},
+		{"gpu_ram>=24GB", ""},
+		{"gpu_ram<24GiB", "gpu_ram<24GiB (is 24GiB)"},
+		{"gpu_ram>=25GiB", "gpu_ram>=25GiB (is 24GiB)"},
+		{"cpu_ram=128GiB disk_space>=0.4TiB", ""},
+		{"cuda_max_good>=12.4 cuda_vers<12.10", ""},
+		{"driver_version>=535.86 driver_version<535.104.6", ""},
+		{"geolocation=US", ""},
+		{"geolocation=us-ca", ""},
+		{"geolocation=US-C", `geolocation=US-C (is "US-CA")`},
+		{"alias='my host'", ""},
+		{"host=0xABcD000000000000000000000000000000000000", ""},
+		{"grace>=30s grace<1m duration>=3d", ""},
+		{"duration>3d", "duration>3d (is 259200s)"},
+		{"runtime=docker static=true new=false", ""},
+		{"tier=community", `tier=community (is "secure")`},
+		{"tier=any simulated=any", ""},
+		{`alias="any"`, `alias="any" (is "my_host")`},
+	} {
+		q, err := ParseQuery(c.query)
+		if err != nil {
+			t.Errorf("%s: %v", c.query, err)
+			continue
+		}
+		if ok, failed := q.Match(l); failed != c.failed || ok != (failed == "") {
+			t.Errorf("%s: %v, %q; want %q", c.query, ok, failed, c.failed)
+		}
+	}
+}
+
+func TestWhatAHostDoesNotSayIsNotMet(t *testing.T) {
+	for _, s := range []string{"spot<1", "cuda_max_good>=1", "cuda_max_good!=1", "geolocation!=DE", "geolocation notin [DE]"} {
+		q, err := ParseQuery(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ok, failed := q.Match(Listing{Offer: Offer{Groups: []Group{{}}}}); ok || !strings.Contains(failed, "not known") {
+			t.Errorf("%s: %v, %q; want it not known", s, ok, failed)
+		}
+	}
+}
+
+func TestQueryErrorsNameThePlace(t *testing.T) {
+	for _, c := range []struct {
+		query string
+		at    int
+		why   string
+		near  []string
+	}{
+		{"gpu_nam=A", 0, `unknown field "gpu_nam"`, []string{"gpu_name", "gpu_ram", "cpu_ram"}},
+		{"num_gpus>1 relaibility>1", 11, "unknown field", []string{"reliability"}},
+		{"zzzzzzzz=1", 0, "unknown field", nil},
+		{"gpu_name", 8, "want an operator", nil},
+		{"gpu_name RTX", 9, "want an operator", nil},
+		{"gpu_name=", 9, "want a value", nil},
+		{"gpu_name>A", 8, "has no order", nil},
+		{"gpu_ram>=24", 9, "want", nil},
+		{"gpu_ram>=24XB", 9, "not a size", nil},
+		{"dph<0.4x", 4, "not a number of credits", nil},
+		{"dph<-1", 4, "not a number", nil},
+		{"dph<+1", 4, "not a number", nil},
+		{"dph<1e3", 4, "not a number", nil},
+		{"dph<.5", 4, "not a number", nil},
+		{"dph<5.", 4, "not a number", nil},
+		{"dph<99999999999999999999", 4, "not a number", nil},
+		{"reliability>99", 12, "over 1", nil},
+		{"duration>3", 9, "span with its unit", nil},
+		{"cuda_max_good>new", 14, "not a version", nil},
+		{"verified=yes", 9, "neither true nor false", nil},
+		{"geolocation in DE", 15, "want a list", nil},
+		{"geolocation in [DE", 18, "want , or ]", nil},
+		{"geolocation in [,DE]", 16, "want a value", nil},
+		{`alias="open`, 6, "not closed", nil},
+		{`alias="a"b`, 9, "want a space", nil},
+		{"=3", 0, "want a field", nil},
+		{"alias=" + strings.Repeat("x", 97), 6, "at most 96 bytes", nil},
+		{strings.Repeat(" ", 2049), 2048, "at most 2048 bytes", nil},
+		{strings.Repeat("new=true ", 33), 9 * 32, "at most 32 conditions", nil},
+		{"alias in [" + strings.Repeat("x,", 32) + "x]", 10 + 64, "at most 32 values", nil},
+	} {
+		_, err := ParseQuery(c.query)
+		var e QueryError
+		if !errors.As(err, &e) || e.At != c.at || !strings.Contains(err.Error(), c.why) && c.why != "want" {
+			t.Errorf("%.60q: %v (%+v), want %q at %d", c.query, err, e, c.why, c.at)
+		}
+		if (c.near != nil || c.why == "unknown field") && (!slices.Equal(e.Near, c.near) || e.Field == "") {
+			t.Errorf("%.60q: near %v, want %v", c.query, e.Near, c.near)
+		}
+	}
+}
+
+func TestImplicitFilterIsWhatTheQueryDoesNotName(t *testing.T) {
+	p := member.DefaultPolicy(identity.Address{}, 0)
+	for query, want := range map[string]string{
+		"":                                "verified=true simulated=false reliability>=0.98",
+		"simulated=any":                   "verified=true reliability>=0.98",
+		"verified=false reliability2>0.5": "simulated=false",
+	} {
+		q, err := ParseQuery(query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := q.Implicit(p).String(); got != want {
+			t.Errorf("implicit for %q: %q, want %q", query, got, want)
+		}
+	}
+}
+
+func TestEveryFieldHasOneMeaning(t *testing.T) {
+	var seen []string
+	for _, f := range fields {
+		for _, n := range append([]string{f.name}, f.aliases...) {
+			if slices.Contains(seen, n) {
+				t.Errorf("name %q is there twice", n)
+			}
+			seen = append(seen, n)
+		}
+		if f.help == "" {
+			t.Errorf("field %q has no help", f.name)
+		}
+		f.of(Listing{}, 0)
+		f.of(testListing(), 1)
+	}
+	if len(Fields()) != len(fields) {
+		t.Error("Fields leaves some out")
+	}
+}
+
+func TestNumbersCompareAsRationals(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := rapid.StringMatching(`[0-9]{1,9}(\.[0-9]{1,9})?`).Draw(t, "number")
+		scale := rapid.SampledFrom([]uint64{1, 60, 1e6, 1e9, 1 << 30, 1 << 40}).Draw(t, "scale")
+		have := rapid.Uint64().Draw(t, "have")
+		r, _ := new(big.Rat).SetString(s)
+		r.Mul(r, new(big.Rat).SetUint64(scale))
+		whole := new(big.Int).Quo(r.Num(), r.Denom())
+		n, ok := parseNumber(s, scale)
+		if ok != whole.IsUint64() {
+			t.Fatalf("parseNumber(%s, %d): %v", s, scale, ok)
+		}
+		if !ok {
+			return
+		}
+		near := whole.Uint64() + rapid.Uint64Range(0, 2).Draw(t, "off") - 1
+		for _, h := range []uint64{have, near} {
+			if got, want := n.compare(h), new(big.Rat).SetUint64(h).Cmp(r); got != want {
+				t.Fatalf("%d against %s × %d: %d, want %d", h, s, scale, got, want)
+			}
+		}
+	})
+}
+
+func TestEditsIsADistance(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want int
+	}{{"", "", 0}, {"abc", "", 3}, {"kitten", "sitting", 3}, {"host", "hots", 2}, {"dph", "dph", 0}} {
+		if got := edits(c.a, c.b); got != c.want || edits(c.b, c.a) != c.want {
+			t.Errorf("edits(%q, %q): %d, want %d", c.a, c.b, got, c.want)
+		}
+	}
+}
+
+func FuzzParseQuery(f *testing.F) {
+	f.Add("gpu_name=RTX_4090 num_gpus>=2 reliability>=0.99 dph<0.4 gpu_ram>=24GiB geolocation in [DE,NL] verified=true")
+	f.Add(`alias="a b" alias='"' alias!=any alias="any" tier=any alias in [any,"",'x,y']`)
+	f.Add("grace not in [1s,\t2m] cuda_max_good>=12.4 driver_version lt 5")
+	l := testListing()
+	f.Fuzz(func(t *testing.T, s string) {
+		q, err := ParseQuery(s)
+		if err != nil {
+			var e QueryError
+			if !errors.As(err, &e) || e.At < 0 || e.At > len(s) {
+				t.Fatalf("%q: error %#v is outside the query", s, err)
+			}
+			return
+		}
+		again, err := ParseQuery(q.String())
+		if err != nil || again.String() != q.String() {
+			t.Fatalf("%q is printed as %q, which reads as %q: %v", s, q, again, err)
+		}
+		ok, failed := q.Match(l)
+		if ok2, failed2 := again.Match(l); ok != ok2 || failed != failed2 || ok != (failed == "") {
+			t.Fatalf("%q matches %v %q, printed %v %q", s, ok, failed, ok2, failed2)
+		}
+	})
+}
+
+func TestMatchOrder(t *testing.T) {
+	list := func(host byte, price, spot ledger.Rate, rel uint32, fresh bool, at member.Time) Listing {
+		l := testListing()
+		l.Offer.Host, l.Offer.At, l.Reliability, l.New, l.Alias = identity.Address{host}, at, rel, fresh, ""
+		l.Offer.Groups = []Group{{Model: "A", MemoryMiB: 1, Count: 2, Free: 1, OnDemand: 2, Price: price, Floor: 1, SpotNow: spot}}
+		return l
+	}
+	ls := []Listing{
+		list(1, 50, 20, 990_000, false, 5),
+		list(2, 40, 30, 990_000, false, 5),
+		list(3, 40, 30, 995_000, true, 5),
+		list(4, 40, 30, 995_000, false, 5),
+		list(6, 40, 30, 990_000, false, 4),
+		list(5, 40, 30, 990_000, false, 5),
+		list(7, 40, 0, 990_000, false, 9),
+	}
+	for _, c := range []struct {
+		want Want
+		out  []byte
+		pay  ledger.Rate
+	}{
+		{Want{Type: OnDemand, MaxRate: 45, GPUs: 2}, []byte{4, 6, 2, 5, 7, 3}, 40},
+		{Want{Type: OnDemand, GPUs: 1}, []byte{4, 6, 2, 5, 7, 3, 1}, 40},
+		{Want{Type: Spot, MaxRate: 35, GPUs: 1}, []byte{1, 4, 6, 2, 5, 3}, 35},
+		{Want{Type: Spot, MaxRate: 29, GPUs: 1}, []byte{1}, 29},
+	} {
+		for range 2 {
+			got, miss := Match(ls, c.want, 100)
+			var hosts []byte
+			for _, g := range got {
+				hosts = append(hosts, g.Listing.Offer.Host[0])
+			}
+			if miss != nil || !slices.Equal(hosts, c.out) || got[0].Pay != c.pay {
+				t.Errorf("%+v: hosts %v, %v; want %v paying %d", c.want, hosts, miss, c.out, c.pay)
+			}
+			slices.Reverse(ls)
+		}
+	}
+	if got, miss := Match(ls, Want{Type: OnDemand, GPUs: 1}, 10_000); got != nil || miss == nil || miss.Live != 0 {
+		t.Errorf("expired offers match: %v, %v", got, miss)
+	}
+}
+
+func TestMissNamesTheNearest(t *testing.T) {
+	a, b := testListing(), testListing()
+	a.Alias, b.Alias = "a", "b"
+	b.Offer.Groups = []Group{{Model: "A100", MemoryMiB: 81920, Count: 1, Free: 1, OnDemand: 1, Price: 900_000_000, Floor: 1, SpotNow: 1, Simulated: true}}
+	q, err := ParseQuery("gpu_ram>=40GiB")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		want Want
+		text string
+	}{
+		{Want{Type: OnDemand, MaxRate: 350_000_000, GPUs: 1},
+			"market: no offer fits; none of 2 has on-demand at most 0.35; nearest: host a, asks 0.40, you pay at most 0.35"},
+		{Want{Type: Spot, MaxRate: 100_000_000, GPUs: 2, Model: "RTX 4090"},
+			"market: no offer fits; nearest: host a, takes 0.15, you bid 0.10"},
+		{Want{Type: OnDemand, GPUs: 1, Query: q},
+			"market: no offer fits; nearest: host a, gpu_ram is 24GiB"},
+		{Want{Type: OnDemand, GPUs: 8, AllowSimulated: true},
+			"market: no offer fits; none of 2 has num_gpus>=8; nearest: host a, has 4 of 4 GPUs for on-demand"},
+		{Want{Type: OnDemand, GPUs: 1, Disk: 1 << 50, Minutes: 6000, Model: "RTX_4090"},
+			"market: no offer fits; none of 2 has disk_space>=1024TiB, leases of 6000 minutes; nearest: host a, has 500GiB of disk, leases for at most 72 h"},
+	} {
+		_, miss := Match([]Listing{b, a}, c.want, 2000)
+		if miss == nil || miss.Error() != c.text {
+			t.Errorf("%+v:\n got %v\nwant %s", c.want, miss, c.text)
+		}
+	}
+	if _, miss := Match(nil, Want{}, 0); miss.Error() != "market: no offer is live" {
+		t.Errorf("empty book: %v", miss)
+	}
+}
