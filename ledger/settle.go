@@ -117,16 +117,23 @@ func (b *Bank) Close(p member.Policy, c Close, v *Voucher, now member.Time) erro
 func (b *Bank) Tick(p member.Policy, now member.Time) []SettleReceipt {
 	var out []SettleReceipt
 	for _, id := range b.Open() {
-		h := b.holds[id]
-		closed := h.CloseAt != 0 && now >= h.CloseAt
-		if !closed && now < h.Reservation.RedeemBy {
-			continue
-		}
-		if r, err := b.pay(p, h, true, now); err == nil {
+		if r, released := b.Expire(p, id, now); released {
 			out = append(out, r)
 		}
 	}
 	return out
+}
+
+// Expire does for one reservation what Tick does for all, for callers that bound what one step may change. It reports
+// whether the reservation's time had come.
+func (b *Bank) Expire(p member.Policy, id wire.ID, now member.Time) (SettleReceipt, bool) {
+	h, ok := b.holds[id]
+	closed := h.CloseAt != 0 && now >= h.CloseAt
+	if !ok || !h.Open() || !closed && now < h.Reservation.RedeemBy {
+		return SettleReceipt{}, false
+	}
+	r, err := b.pay(p, h, true, now)
+	return r, err == nil
 }
 
 // shown is the hold after a voucher was shown: itself when there is none or an older one, else with the newer voucher.
