@@ -34,7 +34,7 @@ func appendFrame(head []byte, v any) ([]byte, error) {
 // encodeReply is a status and a frame. A nil refusal means v is the answer.
 func encodeReply(v any, r *Refusal) ([]byte, error) {
 	if r != nil {
-		return appendFrame([]byte{statusRefused}, r)
+		return appendFrame([]byte{statusRefused}, Refuse(r.Code, "%s", r.Reason)) // its reason cut to the limit
 	}
 	return appendFrame([]byte{statusOK}, v)
 }

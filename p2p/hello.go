@@ -182,7 +182,7 @@ func (n *Node) sayHello(ctx context.Context, id peer.ID) error {
 		_, _ = s.Write(verdict)
 		_ = s.CloseWrite()
 		if l := n.roster.find(id); l != nil {
-			n.roster.expel(l) // what is left of the connection the lobby ends
+			n.expel(l) // what is left of the connection the lobby ends
 		}
 		return fmt.Errorf("%w: %w", ErrUntrusted, no)
 	}
@@ -238,7 +238,7 @@ func (n *Node) serveHello(l *link, _ Protocol, s network.Stream) {
 		return
 	}
 	if no := n.judge(ctx, l.key, l.addr, theirs); no != nil {
-		n.roster.expel(l)
+		n.expel(l)
 		n.log.Debug("hello refused", "peer", l.addr, "code", no.Code, "reason", no.Reason)
 		n.answer(s, nil, no)
 		return
@@ -259,7 +259,7 @@ func (n *Node) serveHello(l *link, _ Protocol, s network.Stream) {
 	if err != nil {
 		_ = s.Reset()
 		if errors.Is(err, ErrRefused) || !n.roster.isUp(l) {
-			n.roster.expel(l)
+			n.expel(l)
 		}
 		n.log.Debug("hello broke off", "peer", l.addr, "err", err)
 		return

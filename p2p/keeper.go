@@ -140,10 +140,11 @@ func (k *keeper) dial(id peer.ID, w *want) {
 		w.next = time.Now().Add(backoff(w.tries, err))
 		w.tries++
 	}
+	tries := w.tries
 	k.mu.Unlock()
 	k.wake()
 	if err != nil && k.n.ctx.Err() == nil {
-		k.n.log.Debug("no link", "peer", id.String(), "tries", w.tries, "err", err)
+		k.n.log.Debug("no link", "peer", id.String(), "tries", tries, "err", err)
 	}
 }
 

@@ -34,6 +34,7 @@ const (
 	strangerBurst     = 10
 	requestsOfPeer    = 32 // under way
 	requestsOfAll     = 512
+	joinsOfAll        = 32
 	streamsOfPeer     = 64
 	streamsOfAll      = 512
 	gossipRate        = 2000 // messages a second and peer

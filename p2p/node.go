@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -46,6 +47,7 @@ type Node struct {
 	cancel   context.CancelFunc
 	requests slots // of all peers, under way here
 	streams  slots
+	joins    slots // of strangers
 
 	mu      sync.Mutex // guards what follows; never held across I/O of the network
 	closing bool
@@ -67,7 +69,7 @@ func New(cfg Config, h Handlers) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, h: h.withDefaults(), log: cfg.Log, book: newBook(),
-		requests: make(slots, requestsOfAll), streams: make(slots, streamsOfAll),
+		requests: make(slots, requestsOfAll), streams: make(slots, streamsOfAll), joins: make(slots, joinsOfAll),
 		dialing: map[peer.ID]*dial{}, wanted: map[Topic]bool{},
 	}
 	for _, t := range defaultTopics {
@@ -128,7 +130,7 @@ func (n *Node) open() error {
 		libp2p.AddrsFactory(func(own []ma.Multiaddr) []ma.Multiaddr { return append(slices.Clone(announce), own...) }),
 		libp2p.DisableRelay(), libp2p.DisableIdentifyAddressDiscovery(), libp2p.Ping(false), libp2p.DisableMetrics(),
 		libp2p.WithDialTimeout(dialTimeout), libp2p.DialRanker(tcpFirst),
-		libp2p.UserAgent("souk/"+cmpOr(n.cfg.Version, "dev")),
+		libp2p.UserAgent("souk/"+cmp.Or(n.cfg.Version, "dev")),
 	)
 	if err != nil {
 		_ = manager.Close()
@@ -142,13 +144,6 @@ func (n *Node) open() error {
 	}
 	n.host.Network().Notify(&network.NotifyBundle{ConnectedF: n.connected, DisconnectedF: n.disconnected})
 	return nil
-}
-
-func cmpOr(s, or string) string {
-	if s == "" {
-		return or
-	}
-	return s
 }
 
 // tcpFirst prefers TCP: when a process dies, its kernel tells the peers of its TCP connections at once; those of QUIC
@@ -173,7 +168,8 @@ func tcpFirst(addrs []ma.Multiaddr) []network.AddrDelay {
 	return out
 }
 
-// Run lets peers in and serves until ctx ends. When it returns, all that it started has ended and the ports are free.
+// Run lets peers in and serves until ctx ends. When it returns, all that it started has ended and the ports are free: it
+// waits for the handlers that are under way, whose ctx has ended.
 func (n *Node) Run(ctx context.Context) error {
 	if !n.begin() {
 		return ErrClosed
@@ -340,7 +336,14 @@ func (n *Node) Drop(a identity.Address) {
 	if l == nil {
 		return
 	}
-	n.shut(n.roster.expel(l))
+	n.shut(n.expel(l))
+}
+
+// expel takes a peer's admission back, and tells the keeper, who may want it.
+func (n *Node) expel(l *link) []network.Conn {
+	conns := n.roster.expel(l)
+	n.keeper.wake()
+	return conns
 }
 
 func (n *Node) shut(conns []network.Conn) {

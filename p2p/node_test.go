@@ -649,6 +649,33 @@ func TestLostAdmissionIsRepairedByTheNextRequest(t *testing.T) {
 	}
 }
 
+func TestStrangersAreServedNothingElse(t *testing.T) {
+	a, b := pair(t, nil)
+	mustConnect(t, a, b)
+	open := map[protocol.ID]bool{ // libp2p's own identify, and ours
+		"/ipfs/id/1.0.0": true, "/ipfs/id/push/1.0.0": true, protocol.ID(protoHello): true, protocol.ID(ProtoJoin): true,
+	}
+	h := bareHost(t, 77)
+	if err := h.Connect(short10(t), peer.AddrInfo{ID: a.host.ID(), Addrs: a.host.Addrs()}); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range a.host.Mux().Protocols() {
+		if open[p] {
+			continue
+		}
+		s, err := h.NewStream(short10(t), a.host.ID(), p)
+		if err != nil {
+			t.Errorf("%s: %v", p, err)
+			continue
+		}
+		_ = s.SetDeadline(time.Now().Add(patience))
+		_, _ = s.Write([]byte{0})
+		if _, err := s.Read(make([]byte, 1)); !isStranger(err) {
+			t.Errorf("%s is open to strangers: got %v, want a reset", p, err)
+		}
+	}
+}
+
 func TestNobodyComesInBeforeRun(t *testing.T) {
 	a, b := pair(t, func(s *setup) { s.idle = true })
 	if err := a.Connect(short10(t), b.key.Public()); !errors.Is(err, ErrUnreachable) {
@@ -664,7 +691,7 @@ func TestStreamsCarryBytesBothWays(t *testing.T) {
 				case "refuse":
 					return Refuse(CodeOfNode+1, "no such pod")
 				case "break":
-					_, _ = s.Write([]byte("half"))
+					_, _ = io.ReadFull(s, make([]byte, 1))
 					return errors.New("pod vanished")
 				case "empty":
 					return nil
@@ -701,6 +728,7 @@ func TestStreamsCarryBytesBothWays(t *testing.T) {
 	if s, err = open("break"); err != nil {
 		t.Fatal(err)
 	}
+	_, _ = s.Write([]byte("x"))
 	if _, err := io.ReadAll(s); err == nil {
 		t.Fatal("a stream whose handler failed ended as if it were whole")
 	}

@@ -76,7 +76,7 @@ func (n *Node) ask(ctx context.Context, to identity.Address, proto Protocol, do 
 			return err
 		}
 		if stranger && l != nil {
-			n.roster.expel(l) // the other side wants hello first
+			n.expel(l) // the other side wants hello first
 		}
 	}
 }
@@ -200,11 +200,12 @@ func (n *Node) serveRequest(l *link, p Protocol, s network.Stream) {
 	n.answer(s, reply, nil)
 }
 
-// room takes a place among the things under way for a peer, and among those of all peers, within its rate.
+// room takes a place among the things under way for a peer, and among those of all peers, within its rate. Strangers
+// have places and a rate of their own, so that they cannot take those of members.
 func (n *Node) room(l *link, own, all slots) (done func(), ok bool) {
 	rate := l.rate
 	if !l.admitted.Load() {
-		rate = l.lobby
+		rate, all = l.lobby, n.joins
 	}
 	if !rate.Allow() || !own.take() {
 		return nil, false
@@ -221,7 +222,7 @@ func (n *Node) refusal(err error, p Protocol, from identity.Address) *Refusal {
 	var no *Refusal
 	switch {
 	case errors.As(err, &no):
-		return Refuse(no.Code, "%s", no.Reason)
+		return no
 	case errors.Is(err, ErrBusy):
 		return Refuse(CodeBusy, "busy")
 	}
@@ -282,7 +283,7 @@ func (n *Node) ping(l *link) {
 	}
 	n.log.Debug("peer does not answer", "peer", l.addr, "err", err)
 	if isStranger(err) {
-		n.roster.expel(l) // the keeper says hello again if the peer is wanted
+		n.expel(l) // the keeper says hello again if the peer is wanted
 		return
 	}
 	_ = n.host.Network().ClosePeer(l.id)
