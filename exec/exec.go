@@ -85,6 +85,7 @@ const (
 	CodeBadPod         Code = "bad-pod"              // the lease says something that cannot be run
 	CodeImageNotFound  Code = "image-not-found"      //
 	CodeImageDenied    Code = "image-denied"         //
+	CodeBadImage       Code = "bad-image"            // its content cannot be unpacked
 	CodeRegistry       Code = "registry-unreachable" //
 	CodeBadCommand     Code = "bad-command"          // not found, not executable, or none given
 	CodeDisk           Code = "disk-full"            //

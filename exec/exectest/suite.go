@@ -242,7 +242,7 @@ func stopPull(t *testing.T, b *Bench) {
 }
 
 func volumes(t *testing.T, b *Bench) {
-	const kept, lost = "/data/keep/n", "/var/lose/n"
+	const kept, lost = "$SOUK_VOLUME/n", "lose/n"
 	p := b.Pod("count", kept, lost)
 	p.Volume, p.Mount = 1<<20, "/data/keep"
 	for start := uint32(1); start <= 3; start++ {

@@ -161,6 +161,9 @@ func environment(p Pod) []string {
 		}
 	}
 	env = append(env, "SOUK_POD_ID="+p.Lease, "SOUK_GPU_COUNT="+strconv.Itoa(len(p.GPUs)))
+	if p.Volume > 0 {
+		env = append(env, "SOUK_VOLUME="+p.mount())
+	}
 	if slices.ContainsFunc(p.GPUs, func(g GPU) bool { return g.Simulated }) {
 		env = append(env, "SOUK_SIMULATED=1")
 	}

@@ -52,7 +52,7 @@ func main() {
 		}
 	case "count": // FILE…: add a line to each file, print how many it has now, wait for SIGTERM
 		for _, f := range args {
-			fmt.Println(f, count(f))
+			fmt.Println(f, count(os.ExpandEnv(f)))
 		}
 		wait(0)
 	case "orphan": // start a process in a session of its own, and end
