@@ -1,0 +1,337 @@
+package consumer
+
+import (
+	"fmt"
+
+	"souk/ledger"
+	"souk/market"
+	"souk/node/core/step"
+	"souk/p2p/identity"
+	"souk/p2p/member"
+	"souk/p2p/wire"
+)
+
+// A Lease is what this node knows of a pod that it pays for.
+type Lease struct {
+	ID          wire.ID          `cbor:"1,keyasint"`
+	Bid         wire.ID          `cbor:"2,keyasint"`
+	Reservation wire.ID          `cbor:"3,keyasint"`
+	Host        identity.Address `cbor:"4,keyasint"`
+	Bank        identity.Address `cbor:"5,keyasint"`
+	Terms       identity.Hash    `cbor:"6,keyasint"` // ref of the terms in force
+	Created     member.Time      `cbor:"7,keyasint"`
+	State       market.State     `cbor:"8,keyasint"`
+	Reason      market.Reason    `cbor:"9,keyasint"`
+	ExitCode    int32            `cbor:"10,keyasint"`
+	Detail      string           `cbor:"11,keyasint"`
+	Since       member.Time      `cbor:"12,keyasint"` // of the state
+	Heard       member.Time      `cbor:"13,keyasint"` // when the host last answered
+	Start       identity.Hash    `cbor:"14,keyasint"` // newest container start
+	Starts      uint32           `cbor:"15,keyasint"`
+	Zero        bool             `cbor:"16,keyasint"` // last started without GPUs
+	Desire      market.Desire    `cbor:"17,keyasint"`
+	Seen        market.Answered  `cbor:"18,keyasint"` // minutes with an answer
+	Ran         []ran            `cbor:"19,keyasint"` // minutes whose answer said running; newest start last
+	Place       ledger.Place     `cbor:"20,keyasint"`
+	Minutes     uint64           `cbor:"21,keyasint"` // billed at a running price
+	Stored      uint64           `cbor:"22,keyasint"` // billed as storage
+	Signed      ledger.Amount    `cbor:"23,keyasint"` // total of the highest voucher
+	SignedSeq   uint64           `cbor:"24,keyasint"`
+	GivenSeq    uint64           `cbor:"25,keyasint"` // highest voucher that the host has confirmed
+	ToldSigned  member.Time      `cbor:"26,keyasint"` // when the user last heard of a voucher
+	Cap         ledger.Amount    `cbor:"27,keyasint"`
+	Reserved    wire.Object      `cbor:"28,keyasint"` // newest reservation
+	ReservedSeq uint64           `cbor:"29,keyasint"`
+	Commands    uint64           `cbor:"30,keyasint"` // number of the last command
+	Pending     *pending         `cbor:"31,keyasint"` // that the host may not have
+	StopMinute  member.Minute    `cbor:"32,keyasint"` // last minute in which what a stop ended may have run; 0: none
+	Winner      ledger.Rate      `cbor:"33,keyasint"` // of who displaced it, per GPU-hour
+	Refused     *Objection       `cbor:"34,keyasint"`
+	Final       bool             `cbor:"35,keyasint"` // the last entry is known
+	Close       wire.Object      `cbor:"36,keyasint"` // a draft: for a host that is gone
+	Closed      bool             `cbor:"37,keyasint"` // the bank has it
+	Receipt     wire.Object      `cbor:"38,keyasint"`
+	Paid        ledger.Amount    `cbor:"39,keyasint"`
+	Done        bool             `cbor:"40,keyasint"` // settled; nothing is left to do
+}
+
+// ran is the minutes in which one container start was said to run.
+type ran struct {
+	Start   identity.Hash   `cbor:"1,keyasint"`
+	Minutes market.Answered `cbor:"2,keyasint"`
+}
+
+// A watch is what this run knows of a lease.
+type watch struct {
+	born     member.Time // when this run first saw the lease
+	alive    member.Time // when the next keep-alive leaves; 0: at once
+	applied  member.Time // when the newest answer's question left
+	pulled   int64
+	pullSize int64
+	pulling  bool // the user was told
+	lost     bool // the user was told
+	order    retry
+	ready    bool // a start has its reservation
+	raise    retry
+	receipt  retry
+	closing  retry
+	voucher  bool // one is out
+	usage    bool // entries are being fetched
+	waiters  []waiter
+}
+
+// A waiter is a user's command that the host may not have yet.
+type waiter struct {
+	id    uint64
+	seq   uint64
+	until member.Time
+}
+
+func (c *Consumer) watch(id wire.ID) *watch {
+	w := c.watches[id]
+	if w == nil {
+		w = &watch{}
+		c.watches[id] = w
+	}
+	return w
+}
+
+// termsOf is the contract of a lease.
+func (c *Consumer) termsOf(l *Lease) market.Terms {
+	if t, ok := c.terms[l.ID]; ok {
+		return t
+	}
+	t, err := wire.Decode[market.Terms](c.orders.Get(l.Bid).Terms)
+	if err != nil {
+		panic("consumer: terms that this node signed do not decode: " + err.Error())
+	}
+	c.terms[l.ID] = t
+	return t
+}
+
+// certify makes a lease of an order: both have signed.
+func (c *Consumer) certify(ctx *step.Context, o *Order, v wire.Verified[market.Cert]) {
+	o.Cert = v.Object()
+	res, err := wire.Decode[ledger.Reservation](o.Reserved)
+	if err != nil {
+		panic("consumer: a reservation that this node kept does not decode: " + err.Error())
+	}
+	l := c.leases.Put(o.Lease, Lease{
+		ID: o.Lease, Bid: o.Run.Bid, Reservation: o.Reservation, Host: o.Host, Bank: o.Bank, Terms: o.Terms.Ref(ctx.Market),
+		Created: ctx.Now, State: market.StateCertified, Since: ctx.Now, Heard: ctx.Now, Desire: market.DesireRun,
+		Place: ledger.Place{Head: v.Ref(), Next: v.Value().Minute},
+		Cap:   res.Cap, Reserved: o.Reserved, ReservedSeq: res.Seq,
+	})
+	c.reach(ctx, o, StageLeased)
+	ctx.Notify("lease.certified", l.ID, fmt.Sprintf("%s: %s has signed", o.Name, c.hostName(o.Host)), "host", o.Host.String())
+	for _, id := range c.flight(o.Run.Bid).waiters {
+		ctx.Answer(id, c.view(ctx, o), nil)
+	}
+	delete(c.flights, o.Run.Bid)
+	if o.Cancelled {
+		c.issue(ctx, l, market.CommandRemove, false)
+	}
+}
+
+// tickLease does what is due for one lease.
+func (c *Consumer) tickLease(ctx *step.Context, l *Lease, wake *alarm) {
+	w := c.watch(l.ID)
+	if w.born == 0 {
+		w.born = ctx.Now
+	}
+	c.tickCommand(ctx, l, w, wake)
+	if l.State != market.StateEnded || !l.Final && l.Refused == nil || l.GivenSeq < l.SignedSeq {
+		if ctx.Now >= w.alive {
+			c.keepAlive(ctx, l, w)
+			w.alive = nextAlive(ctx, l, w)
+		}
+		wake.at(w.alive)
+	}
+	c.tickLost(ctx, l, w, wake)
+	c.tickRaise(ctx, l, w, wake)
+	c.tickSettle(ctx, l, w, wake)
+}
+
+// nextAlive is when the keep-alive after this one is due: a little after the tick and each third of a minute from there,
+// so that one lost answer loses no minute; once a minute for what is not up; at once again where something is about to
+// change, for the user's sake.
+func nextAlive(ctx *step.Context, l *Lease, w *watch) member.Time {
+	slot, lead := ctx.Clock.Slot, ctx.Clock.Slot/60
+	every := slot / 3
+	if idle(l.State) {
+		every = slot
+	}
+	into := ctx.Now%slot - lead
+	next := ctx.Now - into + every
+	if into < 0 {
+		next = ctx.Now - into
+	} else {
+		next += into / every * every
+	}
+	if !w.lost && (l.State == market.StateCertified || l.State == market.StateSetup || l.State == market.StateStopping) {
+		next = min(next, ctx.Now+hurry)
+	}
+	return next
+}
+
+// idle reports whether the pod of a lease in this state is not up and will not be by itself in a moment.
+func idle(s market.State) bool {
+	switch s {
+	case market.StateStopped, market.StateOutbid, market.StateExited, market.StateFailed, market.StateHold, market.StateEnded:
+		return true
+	}
+	return false
+}
+
+// keepAlive asks the host how the pod is, shows in which minutes it was answered, and repeats what the host has not
+// confirmed.
+func (c *Consumer) keepAlive(ctx *step.Context, l *Lease, w *watch) {
+	if l.GivenSeq < l.SignedSeq && !w.voucher {
+		c.sendVoucher(ctx, l)
+	}
+	if l.Final {
+		return
+	}
+	id := ctx.ID()
+	nonce := uint64(0)
+	for _, b := range id[:8] {
+		nonce = nonce<<8 | uint64(b)
+	}
+	a := market.Alive{By: ctx.Self, Host: l.Host, Lease: l.ID, Nonce: nonce, Top: l.Seen.Top, Answered: l.Seen.Bits}
+	lease, sent := l.ID, ctx.Now
+	q := toHost(l.Host, step.OpAlive, step.AliveBody{UsageSeq: l.Place.Seq}, wire.Draft(a)).within(max(ctx.Clock.Slot/3, hurry))
+	c.ask(ctx, q, func(ctx *step.Context, r step.Response) { c.alive(ctx, lease, nonce, sent, r) })
+}
+
+// alive takes the host's answer to a keep-alive.
+func (c *Consumer) alive(ctx *step.Context, lease wire.ID, nonce uint64, sent member.Time, r step.Response) {
+	l := c.leases.Get(lease)
+	if l == nil || l.Done || r.Err != nil {
+		return
+	}
+	v, ok := step.Find[market.AliveReply](r.Objects)
+	body, err := step.Body[step.AliveAnswer](r.Body)
+	rep := v.Value()
+	if !ok || err != nil || rep.Host != l.Host || rep.Lease != lease || rep.Nonce != nonce {
+		return
+	}
+	w := c.watch(lease)
+	c.heard(ctx, l, w)
+	// Entries first: they close minutes before this one, and the maps may be about to forget those.
+	c.followAll(ctx, l, step.FindAll[ledger.Usage](r.Objects))
+	c.attend(ctx, l, rep, sent)
+	for _, n := range step.FindAll[market.Notice](r.Objects) {
+		if n.By() == l.Host && n.Value().Lease == lease && n.Value().Reason == market.ReasonOutbid {
+			l.Winner = ledger.Rate(min(n.Value().Rate, 1<<62))
+		}
+	}
+	if sent >= w.applied {
+		w.applied = sent
+		c.become(ctx, l, w, rep, body)
+	}
+	if l.Pending != nil && body.Command >= l.Pending.Seq {
+		c.carriedOut(ctx, l, w, l.Pending.Seq)
+	}
+	c.checkHead(ctx, l, rep)
+	c.fetchUsage(ctx, l, w, rep.UsageSeq)
+}
+
+func (c *Consumer) heard(ctx *step.Context, l *Lease, w *watch) {
+	l.Heard = ctx.Now
+	c.leases.Touch(l.ID)
+	if w.lost {
+		w.lost = false
+		ctx.Notify("lease.reachable", l.ID, c.nameOf(l)+": the host answers again")
+	}
+}
+
+// attend notes the minute that an answer proves. An answer whose minute is not of the time between question and answer,
+// within the clocks' skew, proves none.
+func (c *Consumer) attend(ctx *step.Context, l *Lease, rep market.AliveReply, sent member.Time) {
+	if rep.Minute < ctx.Clock.Minute(sent-skew(ctx)) || rep.Minute > ctx.Clock.Minute(ctx.Now+skew(ctx)) {
+		return
+	}
+	l.Seen = l.Seen.With(rep.Minute)
+	if rep.State != market.StateRunning || rep.Start.IsZero() {
+		return
+	}
+	for i := range l.Ran {
+		if l.Ran[i].Start == rep.Start {
+			l.Ran[i].Minutes = l.Ran[i].Minutes.With(rep.Minute)
+			return
+		}
+	}
+	l.Ran = append(l.Ran, ran{rep.Start, market.Answered{}.With(rep.Minute)})
+	if n := len(l.Ran); n > keepRuns {
+		l.Ran = append([]ran(nil), l.Ran[n-keepRuns:]...)
+	}
+}
+
+// become takes over the state that the host tells, and tells the user of a change.
+func (c *Consumer) become(ctx *step.Context, l *Lease, w *watch, rep market.AliveReply, body step.AliveAnswer) {
+	w.pulled, w.pullSize = body.Pulled, body.PullSize
+	if len(body.Detail) <= 512 {
+		l.Detail = body.Detail
+	}
+	if !rep.Start.IsZero() && rep.Start != l.Start {
+		l.Start = rep.Start
+		l.Starts++
+	}
+	if rep.State == market.StateSetup && body.PullSize > 0 && !w.pulling {
+		w.pulling = true
+		ctx.Notify("lease.pulling", l.ID, c.nameOf(l)+": pulling the image", "bytes", fmt.Sprint(body.PullSize))
+	}
+	if rep.State == l.State && rep.Reason == l.Reason || rep.State < market.StateCertified || rep.State > market.StateEnded {
+		return
+	}
+	l.State, l.Reason, l.ExitCode, l.Since = rep.State, rep.Reason, rep.ExitCode, ctx.Now
+	if rep.State != market.StateSetup {
+		w.pulling = false
+	}
+	c.tell(ctx, l)
+}
+
+// tell says to the user what the lease has become.
+func (c *Consumer) tell(ctx *step.Context, l *Lease) {
+	name, why := c.nameOf(l), ""
+	if l.Reason != market.ReasonNone {
+		why = " (" + l.Reason.String() + ")"
+	}
+	fields := []string{"reason", l.Reason.String()}
+	text := name + ": " + l.State.String() + why
+	switch l.State {
+	case market.StateCertified:
+		return
+	case market.StateRunning:
+		l.Winner = 0
+	case market.StateExited:
+		text = fmt.Sprintf("%s: the program ended with code %d", name, l.ExitCode)
+		fields = append(fields, "code", fmt.Sprint(l.ExitCode))
+	case market.StateFailed:
+		text = name + ": could not start" + why + ": " + l.Detail
+		fields = append(fields, "detail", l.Detail)
+	case market.StateOutbid:
+		text = name + ": outbid; its volume is kept"
+		if l.Winner > 0 {
+			text = fmt.Sprintf("%s: outbid at %s per GPU-hour; its volume is kept", name, l.Winner.Text())
+			fields = append(fields, "rate", l.Winner.Text())
+		}
+	}
+	ctx.Notify("lease."+l.State.String(), l.ID, text, fields...)
+}
+
+// tickLost tells the user of a host that has not answered for two minutes.
+func (c *Consumer) tickLost(ctx *step.Context, l *Lease, w *watch, wake *alarm) {
+	if w.lost || l.Final || l.State == market.StateEnded {
+		return
+	}
+	if at := max(l.Heard, w.born) + span(ctx, 2); ctx.Now < at {
+		wake.at(at)
+		return
+	}
+	w.lost = true
+	ctx.Notify("lease.unreachable", l.ID, fmt.Sprintf("%s: %s does not answer; minutes that are not answered cost nothing", c.nameOf(l), c.hostName(l.Host)))
+}
+
+// nameOf is what the user calls a lease.
+func (c *Consumer) nameOf(l *Lease) string { return c.orders.Get(l.Bid).Name }

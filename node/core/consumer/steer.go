@@ -1,0 +1,278 @@
+package consumer
+
+import (
+	"fmt"
+
+	"souk/ledger"
+	"souk/market"
+	"souk/node/core/step"
+	"souk/p2p/member"
+	"souk/p2p/wire"
+)
+
+// pending is a command that the host may not have yet. A later one takes its place.
+type pending struct {
+	Seq    uint64             `cbor:"1,keyasint"`
+	Order  market.CommandKind `cbor:"2,keyasint"`
+	At     member.Time        `cbor:"3,keyasint"`
+	Object wire.Object        `cbor:"4,keyasint"` // a draft
+}
+
+// command takes a Stop, Start or Remove.
+func (c *Consumer) command(ctx *step.Context, id uint64, lease wire.ID, order market.CommandKind, zero bool) {
+	l := c.leases.Get(lease)
+	if l == nil {
+		c.commandOrder(ctx, id, lease, order)
+		return
+	}
+	out := Ordered{Lease: lease, Name: c.nameOf(l), Order: order.String(), Done: true}
+	if note, p := l.needless(order); p != nil || note != "" {
+		out.Note = note
+		answer(ctx, id, out, p)
+		return
+	}
+	w := c.watch(lease)
+	if l.Pending == nil || l.Pending.Order != order {
+		c.issue(ctx, l, order, zero)
+	}
+	w.waiters = append(w.waiters, waiter{id, l.Pending.Seq, ctx.Now + shortly})
+	w.order.next = min(w.order.next, ctx.Now)
+}
+
+func answer(ctx *step.Context, id uint64, v any, p *step.Problem) {
+	if p != nil {
+		ctx.Answer(id, nil, p)
+		return
+	}
+	ctx.Answer(id, v, nil)
+}
+
+// commandOrder takes a command about something that is no lease yet.
+func (c *Consumer) commandOrder(ctx *step.Context, id uint64, lease wire.ID, order market.CommandKind) {
+	o := c.orderOf(lease)
+	switch {
+	case o == nil:
+		ctx.Answer(id, nil, step.Fail(step.ProblemNotFound, "'souk ps -a' lists them", "no lease %s", lease.Short()))
+		return
+	case o.Stage == StageLeased:
+		c.command(ctx, id, o.Lease, order, false)
+		return
+	case o.Stage == StageFailed:
+		ctx.Answer(id, Ordered{Lease: lease, Name: o.Name, Order: order.String(), Done: true, Note: "it never became a lease"}, nil)
+		return
+	case order != market.CommandRemove:
+		ctx.Answer(id, nil, step.Fail(step.ProblemConflict, "", "%s is not agreed yet", o.Name))
+		return
+	}
+	out := Ordered{Lease: lease, Name: o.Name, Order: order.String(), Done: true}
+	o.Cancelled = true
+	c.orders.Touch(o.Run.Bid)
+	if o.Stage == StageAccepting {
+		out.Done, out.Note = false, "this node has signed already: the lease will be ended as soon as the host answers"
+	} else {
+		c.undo(ctx, o, o.Stage == StageReserving)
+		c.fail(ctx, o, step.Fail(step.ProblemOther, "", "given up before it was agreed"))
+	}
+	ctx.Answer(id, out, nil)
+}
+
+// needless says why a command has nothing to do, or may not be given.
+func (l *Lease) needless(order market.CommandKind) (string, *step.Problem) {
+	over := l.Final || l.State == market.StateEnded || l.Done
+	switch {
+	case order == market.CommandRemove && over:
+		return "it has ended", nil
+	case order == market.CommandRemove || l.Pending != nil && !over:
+		return "", nil
+	case over:
+		return "", step.Fail(step.ProblemConflict, "", "the lease has ended")
+	case l.Desire == market.DesireEnd:
+		return "", step.Fail(step.ProblemConflict, "", "the lease is being removed")
+	case order == market.CommandStop && l.State == market.StateStopped && l.Desire == market.DesireStop:
+		return "it is stopped", nil
+	case order == market.CommandStart && l.Refused != nil:
+		return "", step.Fail(step.ProblemVerify, "'souk bill show' tells what was wrong; 'souk rm' ends the lease",
+			"this node refused to pay its host on (%s)", l.Refused.Code)
+	case order == market.CommandStart && l.State.Owns() && l.Desire == market.DesireRun:
+		return "it is running", nil
+	}
+	return "", nil
+}
+
+// issue signs a command. It is durable before it leaves, and stays so until the host has it.
+func (c *Consumer) issue(ctx *step.Context, l *Lease, order market.CommandKind, zero bool) {
+	l.Commands++
+	draft := wire.Draft(market.Command{
+		Consumer: ctx.Self, Host: l.Host, Lease: l.ID, Seq: l.Commands, Order: order, Zero: zero, Minute: ctx.Minute(), At: ctx.Now,
+	})
+	ctx.Guard(chain("command", l.ID), l.Commands, draft)
+	l.Pending = &pending{l.Commands, order, ctx.Now, draft}
+	switch order {
+	case market.CommandStart:
+		l.Desire, l.Zero = market.DesireRun, zero
+	case market.CommandStop:
+		l.Desire = market.DesireStop
+	default:
+		l.Desire = market.DesireEnd
+	}
+	c.leases.Touch(l.ID)
+	w := c.watch(l.ID)
+	w.order, w.ready = retry{}, false
+}
+
+// tickCommand sends the pending command, answers users who have waited long enough, and closes a lease whose host is gone.
+func (c *Consumer) tickCommand(ctx *step.Context, l *Lease, w *watch, wake *alarm) {
+	keep := w.waiters[:0]
+	for _, u := range w.waiters {
+		if ctx.Now < u.until {
+			wake.at(u.until)
+			keep = append(keep, u)
+		} else {
+			c.later(ctx, l, u)
+		}
+	}
+	w.waiters = keep
+	if l.Pending == nil {
+		return
+	}
+	if l.Pending.Order == market.CommandRemove && l.Close.IsZero() {
+		if at := max(l.Pending.At, l.Heard) + span(ctx, goneAfter); ctx.Now < at {
+			wake.at(at)
+		} else {
+			c.closeLease(ctx, l)
+		}
+	}
+	if !w.order.due(ctx.Now, wake) {
+		return
+	}
+	w.order.busy = true
+	if l.Pending.Order == market.CommandStart && !w.ready {
+		c.prepareStart(ctx, l, w)
+		return
+	}
+	c.sendCommand(ctx, l, w)
+}
+
+// later tells a user that a command is kept.
+func (c *Consumer) later(ctx *step.Context, l *Lease, u waiter) {
+	order := market.CommandStop
+	if l.Pending != nil {
+		order = l.Pending.Order
+	}
+	ctx.Answer(u.id, Ordered{Lease: l.ID, Name: c.nameOf(l), Order: order.String(),
+		Note: fmt.Sprintf("%s does not answer; it will be carried out when the host is back", c.hostName(l.Host))}, nil)
+}
+
+// prepareStart has the bank raise the reservation before a pod is started again.
+func (c *Consumer) prepareStart(ctx *step.Context, l *Lease, w *watch) {
+	lease, seq := l.ID, l.Pending.Seq
+	c.ask(ctx, toBank(l.Bank, step.OpRefresh, step.LeaseBody{Lease: lease}).within(shortly), func(ctx *step.Context, r step.Response) {
+		l := c.leases.Get(lease)
+		if l == nil || l.Pending == nil || l.Pending.Seq != seq {
+			return
+		}
+		w.order.busy = false
+		if r.Err != nil {
+			if no(r.Err) || !c.covers(ctx, l, ctx.Policy.ReserveLeast) {
+				c.dropCommand(ctx, l, w, fundsProblem(r.Err))
+				return
+			}
+		} else {
+			c.takeReservation(ctx, l, r.Objects)
+		}
+		if !c.covers(ctx, l, ctx.Policy.StopFunds) {
+			c.dropCommand(ctx, l, w, step.Fail(step.ProblemFunds, "'souk balance' shows the account",
+				"%s is left for this lease, too little for %d minutes", (l.Cap-l.Place.Meter.Owed()).Text(), ctx.Policy.StopFunds))
+			return
+		}
+		w.ready = true
+	})
+}
+
+// covers reports whether what is set aside pays so many more running minutes, or all that the budget leaves.
+func (c *Consumer) covers(ctx *step.Context, l *Lease, minutes uint32) bool {
+	t := c.termsOf(l)
+	need := costOf(ctx, dearest(t.Tariff), uint64(minutes))
+	left := l.Cap - l.Place.Meter.Owed()
+	if t.Budget > 0 && l.Cap >= t.Budget {
+		return left > 0
+	}
+	return left >= need
+}
+
+func (c *Consumer) sendCommand(ctx *step.Context, l *Lease, w *watch) {
+	lease, seq := l.ID, l.Pending.Seq
+	objects := []wire.Object{l.Pending.Object}
+	if l.Pending.Order == market.CommandStart {
+		objects = append(objects, l.Reserved)
+	}
+	c.ask(ctx, toHost(l.Host, step.OpCommand, nil, objects...).within(shortly), func(ctx *step.Context, r step.Response) {
+		l := c.leases.Get(lease)
+		if l == nil || l.Pending == nil || l.Pending.Seq != seq {
+			return
+		}
+		w.order.busy = false
+		switch {
+		case r.Err == nil:
+			c.heard(ctx, l, w)
+			c.carriedOut(ctx, l, w, seq)
+		case !no(r.Err):
+			w.order.failed(ctx.Now, member.Second, max(ctx.Clock.Slot, 30*member.Second))
+			for _, u := range w.waiters {
+				c.later(ctx, l, u)
+			}
+			w.waiters = nil
+		case l.Pending.Order == market.CommandRemove && r.Err.Refusal.Code == step.RefuseUnknown:
+			c.closeLease(ctx, l) // the host knows nothing of it any more
+			c.carriedOut(ctx, l, w, seq)
+		default:
+			if r.Err.Refusal.Code == step.RefuseUnpaid && l.SignedSeq > 0 {
+				c.sendVoucher(ctx, l)
+			}
+			c.dropCommand(ctx, l, w, step.FromFailure(r.Err, c.hostName(l.Host)))
+		}
+	})
+}
+
+// carriedOut is when the host has a command.
+func (c *Consumer) carriedOut(ctx *step.Context, l *Lease, w *watch, seq uint64) {
+	p := l.Pending
+	l.Pending = nil
+	if p.Order == market.CommandStart {
+		l.StopMinute = 0
+	} else {
+		l.StopMinute = ctx.Clock.Minute(ctx.Now + skew(ctx))
+	}
+	c.leases.Touch(l.ID)
+	for _, u := range w.waiters {
+		ctx.Answer(u.id, Ordered{Lease: l.ID, Name: c.nameOf(l), Order: p.Order.String(), Done: u.seq <= seq}, nil)
+	}
+	w.waiters, w.alive = nil, 0
+}
+
+// dropCommand is when the host or the bank says no to one.
+func (c *Consumer) dropCommand(ctx *step.Context, l *Lease, w *watch, p *step.Problem) {
+	order := l.Pending.Order
+	l.Pending = nil
+	if order == market.CommandStart {
+		l.Desire = market.DesireStop
+	}
+	c.leases.Touch(l.ID)
+	if len(w.waiters) == 0 {
+		ctx.Notify("lease.command", l.ID, fmt.Sprintf("%s: %s was refused: %s", c.nameOf(l), order, p.Text))
+	}
+	for _, u := range w.waiters {
+		ctx.Answer(u.id, nil, p)
+	}
+	w.waiters = nil
+}
+
+// closeLease tells the bank that the lease is over for this node, whatever the host says or does not say.
+func (c *Consumer) closeLease(ctx *step.Context, l *Lease) {
+	if !l.Close.IsZero() {
+		return
+	}
+	l.Close = wire.Draft(ledger.Close{Consumer: ctx.Self, Lease: l.ID, Reservation: l.Reservation, Total: l.Signed, At: ctx.Now})
+	c.leases.Touch(l.ID)
+	ctx.Notify("lease.closed", l.ID, c.nameOf(l)+": the host is gone; the bank is asked to release what is left")
+}
