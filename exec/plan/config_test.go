@@ -1,0 +1,146 @@
+package plan
+
+import (
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+const image = "reg.example/team/app@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+func good() Pod {
+	return Pod{Lease: leaseA, Market: "0011223344556677", Image: image, Command: []string{"train", "--fast"},
+		Env: []string{"A=1", "B=2", "A=3"}, Disk: 10 << 30, Volume: 20 << 30, Memory: 32 << 30, CPUs: 8000, Grace: 5 * time.Second,
+		GPUs: []GPU{{UUID: "GPU-0a"}, {UUID: "GPU-0b"}}}
+}
+
+func TestConfigOfAPod(t *testing.T) {
+	c, err := NewConfig(good(), 3, Policy{Home: "home1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Config{
+		Name: "souk-0123456789abcdef-3", Image: image, Cmd: []string{"train", "--fast"},
+		Env: []string{"B=2", "A=3", "SOUK_POD_ID=" + leaseA, "SOUK_GPU_COUNT=2", "SOUK_VOLUME=/workspace",
+			"NVIDIA_DRIVER_CAPABILITIES=compute,utility", "NVIDIA_VISIBLE_DEVICES=void"},
+		Labels: map[string]string{"souk.home": "home1", "souk.lease": leaseA, "souk.start": "3", "souk.market": "0011223344556677",
+			"souk.disk": "10737418240", "souk.volume": "21474836480"},
+		Volume: &Mount{Name: "souk-0123456789abcdef", Target: "/workspace", Labels: map[string]string{"souk.home": "home1",
+			"souk.lease": leaseA, "souk.start": "0", "souk.market": "0011223344556677", "souk.disk": "10737418240", "souk.volume": "21474836480"}},
+		Init: true, Restart: "no", LogType: "local", LogOpts: map[string]string{"max-size": "10m", "max-file": "3"},
+		Network: "bridge", Ipc: "private", Cgroupns: "private", CapDrop: []string{"ALL"}, CapAdd: capabilities[:],
+		SecurityOpt: []string{"no-new-privileges:true"}, Memory: 32 << 30, MemorySwap: 32 << 30, Shm: 16 << 30, NanoCPUs: 8_000_000_000,
+		Pids: 4096, OomScoreAdj: 500, LockMemory: true,
+		Devices: []DeviceRequest{{Driver: "nvidia", IDs: []string{"GPU-0a", "GPU-0b"}, Capabilities: []string{"gpu", "compute", "utility"}}},
+	}
+	if !reflect.DeepEqual(c, want) {
+		t.Fatalf("got  %+v\nwant %+v", c, want)
+	}
+}
+
+func TestConfigAsksForGPUsByName(t *testing.T) {
+	p := good()
+	c, err := NewConfig(p, 1, Policy{Home: "h", CDI: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []DeviceRequest{{Driver: "cdi", IDs: []string{"nvidia.com/gpu=GPU-0a", "nvidia.com/gpu=GPU-0b"}}}; !reflect.DeepEqual(c.Devices, want) {
+		t.Errorf("CDI: got %+v, want %+v", c.Devices, want)
+	}
+	p.GPUs = []GPU{{UUID: "GPU-0a", Simulated: true}}
+	c, err = NewConfig(p, 1, Policy{Home: "h", CDI: true})
+	if err != nil || c.Devices != nil || c.LockMemory || !slices.Contains(c.Env, "SOUK_SIMULATED=1") {
+		t.Errorf("simulated: got %+v, %v, want no device, and the pod to be told", c, err)
+	}
+}
+
+func TestBadPodsAreRefused(t *testing.T) {
+	for name, change := range map[string]func(*Pod){
+		"short lease":       func(p *Pod) { p.Lease = "00" },
+		"upper-case lease":  func(p *Pod) { p.Lease = strings.ToUpper(leaseA) },
+		"market":            func(p *Pod) { p.Market = "x" },
+		"tag, no digest":    func(p *Pod) { p.Image = "app:latest" },
+		"short digest":      func(p *Pod) { p.Image = image[:len(image)-1] },
+		"only a digest":     func(p *Pod) { p.Image = image[strings.Index(image, "@"):] },
+		"space in image":    func(p *Pod) { p.Image = "a " + image },
+		"negative memory":   func(p *Pod) { p.Memory = -1 },
+		"negative volume":   func(p *Pod) { p.Volume = -1 },
+		"too many CPUs":     func(p *Pod) { p.CPUs = 1 << 40 },
+		"long grace":        func(p *Pod) { p.Grace = time.Hour },
+		"zero byte":         func(p *Pod) { p.Command = []string{"a\x00b"} },
+		"too long":          func(p *Pod) { p.Command = []string{strings.Repeat("a", MaxText+1)} },
+		"too many words":    func(p *Pod) { p.Env = slices.Repeat([]string{"A=1"}, MaxWords+1) },
+		"no value":          func(p *Pod) { p.Env = []string{"A"} },
+		"no name":           func(p *Pod) { p.Env = []string{"=A"} },
+		"every GPU":         func(p *Pod) { p.GPUs = []GPU{{UUID: "all"}} },
+		"GPU by index":      func(p *Pod) { p.GPUs = []GPU{{UUID: "0"}} },
+		"two GPUs in one":   func(p *Pod) { p.GPUs = []GPU{{UUID: "GPU-0,GPU-1"}} },
+		"too many GPUs":     func(p *Pod) { p.GPUs = slices.Repeat([]GPU{{UUID: "GPU-0"}}, MaxGPUs+1) },
+		"mount at the root": func(p *Pod) { p.Mount = "/" },
+		"mount over /proc":  func(p *Pod) { p.Mount = "/proc/x" },
+		"mount over /etc":   func(p *Pod) { p.Mount = "/etc" },
+		"mount with dots":   func(p *Pod) { p.Mount = "/data/../etc" },
+		"relative mount":    func(p *Pod) { p.Mount = "data" },
+		"mount option":      func(p *Pod) { p.Mount = "/data,readonly" },
+	} {
+		p := good()
+		change(&p)
+		if c, err := NewConfig(p, 1, Policy{Home: "h"}); !errors.Is(err, ErrPod) {
+			t.Errorf("%s: got %+v, %v, want a refusal", name, c, err)
+		}
+	}
+	for _, network := range []string{"host", "container:abc"} {
+		if _, err := NewConfig(good(), 1, Policy{Home: "h", Network: network}); err == nil {
+			t.Errorf("policy with network %q was taken", network)
+		}
+	}
+}
+
+// FuzzNothingIsPrivileged holds whatever a consumer can write into a pod against promise P4.
+func FuzzNothingIsPrivileged(f *testing.F) {
+	f.Add(image, "sh", "A=1", "/workspace", int64(1), int64(1), "GPU-0", false)
+	f.Add(image, "--privileged", "NVIDIA_VISIBLE_DEVICES=all", "/var/run/docker.sock", int64(0), int64(0), "all", true)
+	f.Add(image, "x", "nvidia_visible_devices=all", "/proc/1/root", int64(-1), int64(5), "MIG-0", false)
+	f.Add(image, "x", "LD_PRELOAD=/evil.so", "/data:rw", int64(9), int64(5), "nvidia.com/gpu=all", false)
+	f.Fuzz(func(t *testing.T, image, command, env, mount string, volume, memory int64, uuid string, cdi bool) {
+		p := Pod{Lease: leaseA, Image: image, Command: []string{command}, Env: []string{env, "NVIDIA_VISIBLE_DEVICES=all"}, Mount: mount,
+			Volume: volume, Memory: memory, GPUs: []GPU{{UUID: uuid}}}
+		policy := Policy{Home: "h", CDI: cdi}
+		c, err := NewConfig(p, 1, policy)
+		if err != nil {
+			return
+		}
+		base, err := NewConfig(good(), 1, policy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Privileged || c.Network != "bridge" || c.Ipc != "private" || c.Cgroupns != "private" || c.Restart != "no" || !c.Init ||
+			c.Pids != pidsLimit || c.CoreFile != 0 || c.Runtime != "" || c.MemorySwap != c.Memory || c.OomScoreAdj != oomScoreAdj ||
+			!slices.Equal(c.CapDrop, base.CapDrop) || !slices.Equal(c.CapAdd, base.CapAdd) || !slices.Equal(c.SecurityOpt, base.SecurityOpt) {
+			t.Fatalf("privileged: %+v", c)
+		}
+		if last := c.Env[len(c.Env)-1]; last != "NVIDIA_VISIBLE_DEVICES=void" {
+			t.Fatalf("environment ends with %q", last)
+		}
+		for _, e := range c.Env[:len(c.Env)-1] {
+			name, value, _ := strings.Cut(strings.ToUpper(e), "=")
+			if name == "NVIDIA_VISIBLE_DEVICES" || name == "LD_PRELOAD" || strings.HasPrefix(name, "NVIDIA_") && value != "COMPUTE,UTILITY" {
+				t.Fatalf("environment has %q", e)
+			}
+		}
+		if c.Volume != nil && (c.Volume.Name != VolumeName(leaseA) || !strings.HasPrefix(c.Volume.Target, "/") ||
+			strings.Contains(c.Volume.Target, "..") && strings.Contains(c.Volume.Target, "/../") || strings.HasPrefix(c.Volume.Target, "/proc")) {
+			t.Fatalf("mount %+v", c.Volume)
+		}
+		for _, d := range c.Devices {
+			for _, id := range d.IDs {
+				if id = strings.TrimPrefix(id, "nvidia.com/gpu="); !strings.HasPrefix(id, "GPU-") && !strings.HasPrefix(id, "MIG-") {
+					t.Fatalf("device %q", id)
+				}
+			}
+		}
+	})
+}
