@@ -196,6 +196,8 @@ func (p Place) Follow(u Usage, ref identity.Hash, t Tariff, slotSeconds int64) (
 		return p, fmt.Errorf("%w: entry %d names another one before it", ErrChain, u.Seq)
 	case u.First != p.Next:
 		return p, fmt.Errorf("%w: entry %d begins at minute %d, want %d", ErrChain, u.Seq, u.First, p.Next)
+	case u.Last()+1 <= u.First:
+		return p, fmt.Errorf("%w: entry %d ends after the last minute there is", ErrChain, u.Seq)
 	}
 	rate, err := t.Rate(u.Status)
 	if err != nil {
