@@ -424,3 +424,94 @@ func BenchmarkPlanOfEquals(b *testing.B) {
 		}
 	}
 }
+
+// full is a table in which spot leases 1 and 4 have GPUs and on-demand lease 2 waits for those of lease 1.
+func full(t *testing.T) *Table {
+	tab := host(3)
+	seat(t, tab, ask(1, Spot, 10, 2))
+	tab.Hold(ask(2, OnDemand, 50, 2), 10)
+	if _, err := tab.Certify(lease(2), 1); err != nil {
+		t.Fatal(err)
+	}
+	seat(t, tab, ask(4, Spot, 5, 1))
+	return tab
+}
+
+func TestAuditFindsEveryBreach(t *testing.T) {
+	for name, breach := range map[string]func(*Table){
+		"a GPU in no lease that has it":          func(t *Table) { t.Slots[0].Lease = wire.ID{} },
+		"a GPU in a lease that is not there":     func(t *Table) { t.Slots[2].Lease = lease(9) },
+		"a GPU in a lease that only waits":       func(t *Table) { t.Slots[0].Lease = lease(2) },
+		"a GPU there twice":                      func(t *Table) { t.Slots = append(t.Slots, t.Slots[0]) },
+		"a lease there twice":                    func(t *Table) { t.Tenants = append(t.Tenants, t.Tenants[0]) },
+		"tenants out of order":                   func(t *Table) { slices.Reverse(t.Tenants) },
+		"a hold of a lease that has GPUs":        func(t *Table) { t.Holds = []Held{{Lease: lease(1)}} },
+		"two holds of a lease":                   func(t *Table) { t.Holds = []Held{{Lease: lease(5)}, {Lease: lease(5)}} },
+		"a promise of a GPU that is no victim's": func(t *Table) { t.Tenants[1].Victims = nil },
+		"a GPU promised twice": func(t *Table) {
+			t.Holds = []Held{{Lease: lease(5), Type: OnDemand, GPUs: t.Tenants[1].GPUs, Victims: t.Tenants[1].Victims}}
+		},
+		"a promise of a GPU that is not there": func(t *Table) { t.Holds = []Held{{Lease: lease(5), GPUs: []string{"x"}}} },
+		"a victim twice": func(t *Table) {
+			t.Holds = []Held{{Lease: lease(5), Type: OnDemand, Victims: []wire.ID{lease(1)}}}
+		},
+		"a victim that has nothing":  func(t *Table) { t.Holds = []Held{{Lease: lease(5), Type: OnDemand, Victims: []wire.ID{lease(2)}}} },
+		"a victim that is on-demand": func(t *Table) { t.Tenants[0].Type = OnDemand },
+		"a spot lease with victims":  func(t *Table) { t.Tenants[1].Type = Spot },
+	} {
+		tab := full(t)
+		if err := tab.Audit(); err != nil {
+			t.Fatal(err)
+		}
+		breach(tab)
+		if tab.Audit() == nil {
+			t.Errorf("%s: not found", name)
+		}
+	}
+}
+
+func TestChangesOutOfOrderAreRefused(t *testing.T) {
+	tab := full(t)
+	if got := tab.Waiting(); !slices.Equal(got, []wire.ID{lease(2)}) {
+		t.Fatalf("waiting: %v, want lease 2", got)
+	}
+	before := string(wire.Marshal(*tab))
+	for name, c := range map[string]struct {
+		got, want error
+	}{
+		"hold of a lease that waits":  {errOf(tab.Hold(ask(2, Spot, 1, 1), 9)), ErrBusy},
+		"hold of a lease with GPUs":   {errOf(tab.Hold(ask(1, Spot, 1, 1), 9)), ErrBusy},
+		"ask for nothing":             {errOf(tab.Plan(ask(7, Spot, 1, 0))), ErrAsk},
+		"ask of no kind":              {errOf(tab.Plan(ask(7, 0, 1, 1))), ErrAsk},
+		"ask of nobody":               {errOf(tab.Plan(Ask{Type: Spot, Count: 1, Model: "A"})), ErrAsk},
+		"certify without hold":        {errOf(tab.Certify(lease(1), 1)), ErrNoHold},
+		"take twice":                  {tab.Take(lease(1), 1), ErrNoRight},
+		"take of a GPU with a victim": {tab.Take(lease(2), 1), ErrOccupied},
+		"amend of nobody":             {tab.Amend(lease(9), Spot, 1), ErrNoRight},
+		"amend to nothing":            {tab.Amend(lease(4), 0, 1), ErrAsk},
+		"spot with victims":           {tab.Amend(lease(2), Spot, 1), ErrBusy},
+	} {
+		if !errors.Is(c.got, c.want) {
+			t.Errorf("%s: %v, want %v", name, c.got, c.want)
+		}
+	}
+	if tab.Expire(lease(1)) || tab.Drop(lease(1)) || tab.Free(lease(2)) != nil {
+		t.Error("a lease that has GPUs expires or drops, or one that waits is freed")
+	}
+	if string(wire.Marshal(*tab)) != before {
+		t.Error("what was refused changed the table")
+	}
+}
+
+func errOf[T any](_ T, err error) error { return err }
+
+func TestShortageSaysHowMuchCouldBeHad(t *testing.T) {
+	for s, want := range map[Shortage]string{
+		{"A", 4, 2, 1}: `market: 1 of 2 GPUs of model "A" could be had, want 4`,
+		{Model: "B"}:   `market: host has no GPU of model "B"`,
+	} {
+		if s.Error() != want {
+			t.Errorf("got %q, want %q", s.Error(), want)
+		}
+	}
+}
