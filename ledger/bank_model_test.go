@@ -731,7 +731,7 @@ func TestBankAgreesWithModel(t *testing.T) {
 			model:  &model{deposits: map[string]modelDeposit{}, holds: map[wire.ID]*modelHold{}},
 			rows:   map[string][]byte{},
 			replay: map[identity.Address]map[ledger.Book]*big.Int{}, entries: map[wire.ID]ledger.Usage{}}
-		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+		for range rapid.IntRange(1, 100).Draw(t, "steps") {
 			r.step()
 		}
 	})
