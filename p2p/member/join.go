@@ -142,7 +142,7 @@ func ParseInvite(code string) (Invite, error) {
 		return i, fmt.Errorf("%w: too long", ErrInvite)
 	}
 	b, err := inviteText.DecodeString(body)
-	if err != nil || len(b) < 8 {
+	if err != nil || len(b) < 8 || inviteText.EncodeToString(b) != body {
 		return i, fmt.Errorf("%w: mistyped or cut; copy it whole", ErrInvite)
 	}
 	payload, sum := b[:len(b)-4], b[len(b)-4:]
