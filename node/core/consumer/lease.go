@@ -33,6 +33,7 @@ type Lease struct {
 	Seen        market.Answered  `cbor:"18,keyasint"` // minutes with an answer
 	Ran         []ran            `cbor:"19,keyasint"` // minutes whose answer said running; newest start last
 	Place       ledger.Place     `cbor:"20,keyasint"`
+	Bill        bill             `cbor:"41,keyasint"`
 	Minutes     uint64           `cbor:"21,keyasint"` // billed at a running price
 	Stored      uint64           `cbor:"22,keyasint"` // billed as storage
 	Signed      ledger.Amount    `cbor:"23,keyasint"` // total of the highest voucher
@@ -59,6 +60,15 @@ type Lease struct {
 type ran struct {
 	Start   identity.Hash   `cbor:"1,keyasint"`
 	Minutes market.Answered `cbor:"2,keyasint"`
+	Zero    bool            `cbor:"3,keyasint"` // ordered without GPUs
+}
+
+// bill is the last entry that changed what is owed: that which a voucher names.
+type bill struct {
+	Seq   uint64        `cbor:"1,keyasint"`
+	Ref   identity.Hash `cbor:"2,keyasint"`
+	Last  member.Minute `cbor:"3,keyasint"`
+	Total ledger.Amount `cbor:"4,keyasint"`
 }
 
 // A watch is what this run knows of a lease.
@@ -158,7 +168,7 @@ func (c *Consumer) tickLease(ctx *step.Context, l *Lease, wake *alarm) {
 func nextAlive(ctx *step.Context, l *Lease, w *watch) member.Time {
 	slot, lead := ctx.Clock.Slot, ctx.Clock.Slot/60
 	every := slot / 3
-	if idle(l.State) {
+	if idle(l.State) || !l.Close.IsZero() {
 		every = slot
 	}
 	into := ctx.Now%slot - lead
@@ -219,6 +229,9 @@ func (c *Consumer) alive(ctx *step.Context, lease wire.ID, nonce uint64, sent me
 	c.heard(ctx, l, w)
 	// Entries first: they close minutes before this one, and the maps may be about to forget those.
 	c.followAll(ctx, l, step.FindAll[ledger.Usage](r.Objects))
+	if l.Pending != nil && body.Command >= l.Pending.Seq {
+		c.carriedOut(ctx, l, w, l.Pending.Seq)
+	}
 	c.attend(ctx, l, rep, sent)
 	for _, n := range step.FindAll[market.Notice](r.Objects) {
 		if n.By() == l.Host && n.Value().Lease == lease && n.Value().Reason == market.ReasonOutbid {
@@ -228,9 +241,6 @@ func (c *Consumer) alive(ctx *step.Context, lease wire.ID, nonce uint64, sent me
 	if sent >= w.applied {
 		w.applied = sent
 		c.become(ctx, l, w, rep, body)
-	}
-	if l.Pending != nil && body.Command >= l.Pending.Seq {
-		c.carriedOut(ctx, l, w, l.Pending.Seq)
 	}
 	c.checkHead(ctx, l, rep)
 	c.fetchUsage(ctx, l, w, rep.UsageSeq)
@@ -261,7 +271,7 @@ func (c *Consumer) attend(ctx *step.Context, l *Lease, rep market.AliveReply, se
 			return
 		}
 	}
-	l.Ran = append(l.Ran, ran{rep.Start, market.Answered{}.With(rep.Minute)})
+	l.Ran = append(l.Ran, ran{rep.Start, market.Answered{}.With(rep.Minute), l.Zero})
 	if n := len(l.Ran); n > keepRuns {
 		l.Ran = append([]ran(nil), l.Ran[n-keepRuns:]...)
 	}

@@ -91,6 +91,11 @@ func (c *Consumer) undone(ctx *step.Context, bid, lease wire.ID, op step.Op, r s
 
 // further reports whether nothing is left to be done; otherwise it says what is next.
 func (c *Consumer) further(ctx *step.Context, l *loose, op step.Op, r step.Response) bool {
+	if op == step.OpNoLease && r.Err != nil && no(r.Err) && r.Err.Refusal.Code != step.RefuseUnknown {
+		l.NoLease = wire.Object{} // the host may have told the bank itself; if not, there is a longer way
+		l.close(ctx)
+		return false
+	}
 	if op != step.OpDecline {
 		return r.Err == nil || no(r.Err)
 	}

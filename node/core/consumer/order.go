@@ -240,17 +240,35 @@ func (c *Consumer) attempt(ctx *step.Context, o *Order, m market.Candidate, leas
 		o.MostPerHour, _ = t.Rate(ledger.StatusRunning)
 		o.MostStopped, o.LeastGrace = t.VolumeStopped, offer.Grace
 	}
-	req := o.request(ctx.Self)
-	if err := req.Validate(); err != nil {
+	if err := o.request(ctx.Self).Validate(); err != nil {
 		return err
 	}
 	o.Tried = append(o.Tried, o.Host)
 	c.reach(ctx, o, StageAsked)
 	ctx.Notify("lease.requested", o.Lease, fmt.Sprintf("%s: asking %s for %d × %s", o.Name, c.hostName(o.Host), o.Run.GPUs, o.Model),
 		"host", o.Host.String(), "rate", o.Agreed.Rate.Text(), "kind", o.Run.Type.String())
-	q := toHost(o.Host, step.OpRequest, nil, wire.Draft(req)).within(shortly)
-	c.onOrder(ctx, o, q, c.quoted)
+	c.flight(o.Run.Bid).retry = retry{}
+	c.askQuote(ctx, o)
 	return nil
+}
+
+func (c *Consumer) askQuote(ctx *step.Context, o *Order) {
+	c.flight(o.Run.Bid).busy = true
+	q := toHost(o.Host, step.OpRequest, nil, wire.Draft(o.request(ctx.Self))).within(shortly)
+	c.onOrder(ctx, o, q, c.quoted)
+}
+
+// queued reports whether a host only says no because it deals with another order of this node, and the order may wait.
+func (c *Consumer) queued(ctx *step.Context, o *Order, f *step.Failure) bool {
+	if f.Refusal == nil || f.Refusal.Code != step.RefuseCooldown || ctx.Now >= o.Since+patience {
+		return false
+	}
+	for _, bid := range c.orders.Keys() {
+		if p := c.orders.Get(bid); bid != o.Run.Bid && p.Host == o.Host && (p.underway() || ctx.Now < p.Since+hurry) {
+			return true
+		}
+	}
+	return false
 }
 
 // reach enters a stage.
@@ -271,6 +289,10 @@ func (c *Consumer) onOrder(ctx *step.Context, o *Order, q question, then func(*s
 
 // quoted takes a host's quote and has the bank set money aside for it.
 func (c *Consumer) quoted(ctx *step.Context, o *Order, r step.Response) {
+	if r.Err != nil && c.queued(ctx, o, r.Err) {
+		c.flight(o.Run.Bid).failed(ctx.Now, member.Second, member.Second)
+		return
+	}
 	if r.Err != nil {
 		if !no(r.Err) {
 			c.undo(ctx, o, false) // it may have held GPUs all the same
@@ -331,6 +353,7 @@ func (c *Consumer) reserved(ctx *step.Context, o *Order, r step.Response) {
 	}
 	o.Reserved = v.Object()
 	c.reach(ctx, o, StageAccepting)
+	c.flight(o.Run.Bid).retry = retry{}
 	ctx.Guard(chain("terms", o.Lease), terms.Seq, o.Terms)
 	c.accept(ctx, o)
 }
@@ -450,6 +473,9 @@ func (c *Consumer) resume(ctx *step.Context, bid wire.ID, o *Order) {
 // tickOrder asks on, tells a user who has waited long enough, undoes what is to be undone and forgets old failures.
 func (c *Consumer) tickOrder(ctx *step.Context, bid wire.ID, wake *alarm) {
 	o := c.orders.Get(bid)
+	if f := c.flights[bid]; o.Stage == StageAsked && f != nil && f.due(ctx.Now, wake) {
+		c.askQuote(ctx, o)
+	}
 	if o.Stage == StageAccepting {
 		c.chase(ctx, o, wake)
 	}

@@ -16,6 +16,7 @@ type pending struct {
 	Order  market.CommandKind `cbor:"2,keyasint"`
 	At     member.Time        `cbor:"3,keyasint"`
 	Object wire.Object        `cbor:"4,keyasint"` // a draft
+	Zero   bool               `cbor:"5,keyasint"` // of a start: without GPUs
 }
 
 // command takes a Stop, Start or Remove.
@@ -106,10 +107,10 @@ func (c *Consumer) issue(ctx *step.Context, l *Lease, order market.CommandKind, 
 		Consumer: ctx.Self, Host: l.Host, Lease: l.ID, Seq: l.Commands, Order: order, Zero: zero, Minute: ctx.Minute(), At: ctx.Now,
 	})
 	ctx.Guard(chain("command", l.ID), l.Commands, draft)
-	l.Pending = &pending{l.Commands, order, ctx.Now, draft}
+	l.Pending = &pending{l.Commands, order, ctx.Now, draft, zero}
 	switch order {
 	case market.CommandStart:
-		l.Desire, l.Zero = market.DesireRun, zero
+		l.Desire = market.DesireRun
 	case market.CommandStop:
 		l.Desire = market.DesireStop
 	default:
@@ -192,6 +193,9 @@ func (c *Consumer) prepareStart(ctx *step.Context, l *Lease, w *watch) {
 // covers reports whether what is set aside pays so many more running minutes, or all that the budget leaves.
 func (c *Consumer) covers(ctx *step.Context, l *Lease, minutes uint32) bool {
 	t := c.termsOf(l)
+	if t.Minutes > 0 {
+		minutes = uint32(min(uint64(minutes), t.Minutes+1-min(l.Minutes, t.Minutes)))
+	}
 	need := costOf(ctx, dearest(t.Tariff), uint64(minutes))
 	left := l.Cap - l.Place.Meter.Owed()
 	if t.Budget > 0 && l.Cap >= t.Budget {
@@ -239,7 +243,7 @@ func (c *Consumer) carriedOut(ctx *step.Context, l *Lease, w *watch, seq uint64)
 	p := l.Pending
 	l.Pending = nil
 	if p.Order == market.CommandStart {
-		l.StopMinute = 0
+		l.StopMinute, l.Zero = 0, p.Zero
 	} else {
 		l.StopMinute = ctx.Clock.Minute(ctx.Now + skew(ctx))
 	}

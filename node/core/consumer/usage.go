@@ -8,6 +8,7 @@ import (
 	"souk/market"
 	"souk/node/core/step"
 	"souk/node/core/table"
+	"souk/p2p/identity"
 	"souk/p2p/member"
 	"souk/p2p/wire"
 )
@@ -82,6 +83,9 @@ func (c *Consumer) follow(ctx *step.Context, l *Lease, v wire.Verified[ledger.Us
 	}
 	ctx.Put(table.Key(table.ConsumerUsage, l.ID[:], table.Uint64(u.Seq)), v.Object())
 	l.Place = next
+	if owed := next.Meter.Owed(); owed > l.Bill.Total {
+		l.Bill = bill{u.Seq, v.Ref(), u.Last(), owed}
+	}
 	if u.Status == ledger.StatusStopped {
 		l.Stored += uint64(u.Minutes())
 	} else {
@@ -107,8 +111,6 @@ func (l *Lease) attended(u ledger.Usage, t market.Terms) *Objection {
 		return object(CodeMandate, "entry %d rests on a mandate; none was given", u.Seq)
 	case u.Status == ledger.StatusRunning && len(u.GPUs) != int(t.GPUs), u.Status == ledger.StatusZero && len(u.GPUs) != 0:
 		return object(CodeTerms, "entry %d names %d GPUs; the lease has %d", u.Seq, len(u.GPUs), t.GPUs)
-	case u.Status == ledger.StatusZero && !l.Zero, u.Status == ledger.StatusRunning && l.Zero && u.Start == l.Start:
-		return object(CodeTerms, "entry %d is with another number of GPUs than the pod was started with", u.Seq)
 	case u.Status == ledger.StatusMinimum && u.Minutes() != 1:
 		return object(CodeStatus, "entry %d bills %d minutes for one start", u.Seq, u.Minutes())
 	}
@@ -126,19 +128,20 @@ func (l *Lease) attended(u ledger.Usage, t market.Terms) *Objection {
 func (l *Lease) attendedIn(u ledger.Usage, m member.Minute) *Objection {
 	switch u.Status {
 	case ledger.StatusRunning, ledger.StatusZero:
-		if !l.ran(u, m) {
+		r, ok := l.ran(u.Start)
+		if !ok || !r.Minutes.Has(m) {
 			return object(CodeUnattended, "entry %d bills minute %d, in which the host did not tell this node that the pod was running", u.Seq, m)
+		}
+		if r.Zero != (u.Status == ledger.StatusZero) {
+			return object(CodeTerms, "entry %d is with another number of GPUs than the pod was started with", u.Seq)
 		}
 		if l.StopMinute > 0 && m > l.StopMinute {
 			return object(CodeStopped, "entry %d bills minute %d; the host had the order to stop by minute %d", u.Seq, m, l.StopMinute)
 		}
 	case ledger.StatusMinimum:
-		for _, r := range l.Ran {
-			if r.Start == u.Start {
-				return nil
-			}
+		if _, ok := l.ran(u.Start); !ok {
+			return object(CodeUnattended, "entry %d bills a start of which this node never heard that it was running", u.Seq)
 		}
-		return object(CodeUnattended, "entry %d bills a start of which this node never heard that it was running", u.Seq)
 	case ledger.StatusStopped:
 		if u.Basis == ledger.BasisAttended && !l.Seen.Has(m) {
 			return object(CodeUnattended, "entry %d bills storage of minute %d as attended; this node was not answered then", u.Seq, m)
@@ -147,14 +150,14 @@ func (l *Lease) attendedIn(u ledger.Usage, m member.Minute) *Objection {
 	return nil
 }
 
-// ran reports whether the entry's container start was said to run in minute m.
-func (l *Lease) ran(u ledger.Usage, m member.Minute) bool {
+// ran is what was heard of a container start; false: that it was running, never.
+func (l *Lease) ran(start identity.Hash) (ran, bool) {
 	for _, r := range l.Ran {
-		if r.Start == u.Start && r.Minutes.Has(m) {
-			return true
+		if r.Start == start {
+			return r, true
 		}
 	}
-	return false
+	return ran{}, false
 }
 
 // refuse signs nothing more. The host will stop the pod.
@@ -201,24 +204,24 @@ func (c *Consumer) fetchUsage(ctx *step.Context, l *Lease, w *watch, seq uint64)
 
 // vouch signs for what is owed, if that is more than was signed for and everything about it was checked.
 func (c *Consumer) vouch(ctx *step.Context, l *Lease) {
-	owed := l.Place.Meter.Owed()
+	owed := l.Bill.Total
 	if l.Refused != nil || owed <= l.Signed || owed > l.Cap {
 		return // over the cap: tickRaise asks the bank first
 	}
 	if b := c.termsOf(l).Budget; b > 0 && owed > b {
 		l.Refused = object(CodeBudget, "%s is owed; the lease's budget is %s", owed.Text(), b.Text())
-		l.Refused.At, l.Refused.Seq, l.Refused.Owed = ctx.Now, l.Place.Seq, owed
+		l.Refused.At, l.Refused.Seq, l.Refused.Owed = ctx.Now, l.Bill.Seq, owed
 		c.leases.Touch(l.ID)
 		ctx.Notify("lease.refused", l.ID, fmt.Sprintf("%s: not paying on: %s", c.nameOf(l), l.Refused.Text), "code", string(CodeBudget))
 		return
 	}
 	v := wire.Draft(ledger.Voucher{
-		Reservation: l.Reservation, Lease: l.ID, By: ctx.Self, Host: l.Host, Total: owed, Minute: l.Place.Next - 1,
-		Usage: l.Place.Head, Seq: l.Place.Seq,
+		Reservation: l.Reservation, Lease: l.ID, By: ctx.Self, Host: l.Host, Total: owed, Minute: l.Bill.Last,
+		Usage: l.Bill.Ref, Seq: l.Bill.Seq,
 	})
 	c.vouchers.Put(l.ID, v)
-	ctx.Guard(chain("voucher", l.Reservation), l.Place.Seq, v)
-	l.Signed, l.SignedSeq = owed, l.Place.Seq
+	ctx.Guard(chain("voucher", l.Reservation), l.Bill.Seq, v)
+	l.Signed, l.SignedSeq = owed, l.Bill.Seq
 	c.leases.Touch(l.ID)
 	if l.ToldSigned == 0 || ctx.Now >= l.ToldSigned+member.Hour {
 		l.ToldSigned = ctx.Now
@@ -246,6 +249,8 @@ func (c *Consumer) sendVoucher(ctx *step.Context, l *Lease) {
 		if (r.Err == nil || stale) && seq > l.GivenSeq {
 			l.GivenSeq = seq
 			c.leases.Touch(lease)
+		} else if r.Err != nil && !no(r.Err) && !w.lost {
+			w.alive = min(w.alive, ctx.Now+hurry)
 		}
 	})
 }
