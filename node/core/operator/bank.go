@@ -21,9 +21,12 @@ func (o *Operator) tickBank(ctx *step.Context) member.Time {
 	}
 	p, _ := o.world.Policy()
 	for changed := 0; len(o.due) > 0 && changed < tickMost; o.due = o.due[1:] {
-		if _, released := o.bank.Expire(p, o.due[0], ctx.Now); released {
+		id := o.due[0]
+		if _, released := o.bank.Expire(p, id, ctx.Now); released {
 			changed++
-		} else if _, raised := o.bank.Raise(p, o.due[0], ctx.Now); raised {
+		} else if o.books.holds.Get(id).Rest {
+			continue
+		} else if _, raised := o.bank.Raise(p, id, ctx.Now); raised {
 			changed++
 		}
 	}
@@ -275,8 +278,9 @@ func (o *Operator) noLease(ctx *step.Context, r step.Request) (ledger.SettleRece
 	if err != nil {
 		return ledger.SettleReceipt{}, err
 	}
-	if err := from(r, n.Host); err != nil {
-		return ledger.SettleReceipt{}, err
+	// The host's word is final, whichever side brings it.
+	if h, ok := o.bank.Hold(n.Reservation); ok && r.Peer != h.Reservation.Host && r.Peer != h.Reservation.Consumer {
+		return ledger.SettleReceipt{}, step.Refuse(step.RefuseNotForYou, "lease %s is between others", n.Lease.Short())
 	}
 	return o.bank.NoLease(n, ctx.Now)
 }
@@ -301,7 +305,12 @@ func (o *Operator) lower(ctx *step.Context, r step.Request) (ledger.Reservation,
 	if err := from(r, l.Host); err != nil {
 		return ledger.Reservation{}, err
 	}
-	return o.bank.Lower(l, ctx.Now)
+	v, err := o.bank.Lower(l, ctx.Now)
+	o.keep(ctx)
+	if err == nil && v.Seq == l.Seq+1 { // not a repeated one
+		o.books.rest(v.ID, true)
+	}
+	return v, err
 }
 
 // refresh is the newest reservation of a lease, raised as far as the funds allow.
@@ -311,6 +320,7 @@ func (o *Operator) refresh(ctx *step.Context, r step.Request) (ledger.Reservatio
 		return ledger.Reservation{}, err
 	}
 	p, _ := o.world.Policy()
+	o.books.rest(h.Reservation.ID, false)
 	v, _ := o.bank.Raise(p, h.Reservation.ID, ctx.Now)
 	return v, nil
 }

@@ -254,8 +254,12 @@ func TestBankRefuses(t *testing.T) {
 		{"final of another host", stranger, step.OpFinal, nil, []wire.AnyVerified{foreign}, step.RefuseNotForYou},
 		{"final without final", host, step.OpFinal, nil, []wire.AnyVerified{v, u}, step.RefuseBadRequest},
 		{"a final under its voucher", host, step.OpFinal, nil, []wire.AnyVerified{final, v, u}, step.RefuseVoucher},
-		{"no-lease by the consumer", consumer, step.OpNoLease, nil, []wire.AnyVerified{noLease}, step.RefuseNotForYou},
-		{"no-lease of another host", stranger, step.OpNoLease, nil, []wire.AnyVerified{otherNo}, step.RefuseNotForYou},
+		{"no-lease by a stranger", stranger, step.OpNoLease, nil, []wire.AnyVerified{noLease}, step.RefuseNotForYou},
+		{"no-lease without it", host, step.OpNoLease, nil, nil, step.RefuseBadRequest},
+		{"no-lease signed by another", consumer, step.OpNoLease, nil, []wire.AnyVerified{otherNo}, step.RefuseNotForYou},
+		{"close without it", consumer, step.OpClose, nil, nil, step.RefuseBadRequest},
+		{"lower without it", host, step.OpLower, nil, nil, step.RefuseBadRequest},
+		{"receipt of no lease", host, step.OpReceipt, step.LeaseBody{Lease: wire.ID{88}}, nil, step.RefuseUnknown},
 		{"close by the host", host, step.OpClose, nil, []wire.AnyVerified{closing}, step.RefuseNotForYou},
 		{"close of another consumer", stranger, step.OpClose, nil, []wire.AnyVerified{otherClose}, step.RefuseNotForYou},
 		{"lower by the consumer", consumer, step.OpLower, nil, []wire.AnyVerified{lower}, step.RefuseNotForYou},
@@ -278,7 +282,7 @@ func TestReservationThatCameToNothingIsReleased(t *testing.T) {
 		host, consumer := b.shop("25")
 		r := b.reserved(nil)
 		n := seal(b, host, ledger.NoLease{Host: host.Address(), Lease: r.Lease, Reservation: r.ID, At: b.now})
-		no := func() answer { return b.bank(host, step.OpNoLease, nil, n) }
+		no := func() answer { return b.bank(consumer, step.OpNoLease, nil, n) } // the consumer brings it
 		a := no()
 		if s := object[ledger.SettleReceipt](b, a); s.Paid != 0 || !s.Released {
 			t.Fatalf("got %+v", s)
@@ -338,6 +342,18 @@ func TestBankRaisesOutOfIdleFundsAndLowersOnTheHostsWord(t *testing.T) {
 			t.Fatalf("got %+v", down)
 		}
 		b.again(a, lower)
+		b.now += 60 * member.Second
+		b.tick()
+		receipt := func(k *identity.PrivateKey) answer { return b.bank(k, step.OpReceipt, step.LeaseBody{Lease: r.Lease}) }
+		if v := object[ledger.Reservation](b, receipt(consumer)); v.Cap != credits("0.70") {
+			t.Fatalf("raised again by itself: got %+v", v)
+		}
+		if v := object[ledger.Reservation](b, b.bank(consumer, step.OpRefresh, step.LeaseBody{Lease: r.Lease})); v.Cap <= credits("0.70") {
+			t.Fatalf("refresh does not raise: got %+v", v)
+		}
+		if again := lower(); again.refused == nil || again.refused.Code != step.RefuseStale {
+			t.Fatalf("an old consent lowers anew: %+v", again)
+		}
 	})
 }
 

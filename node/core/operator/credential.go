@@ -109,6 +109,8 @@ func (o *Operator) renew(ctx *step.Context, r step.Request) {
 func (o *Operator) mayRenew(ctx *step.Context, a identity.Address) *step.Refusal {
 	c, _, _ := o.world.Credential(a)
 	switch err := o.world.Standing(a, ctx.Now); {
+	case o.foreign(a, ctx.Self):
+		return step.Refuse(step.RefuseNotForYou, "%v issued this credential, and renews it", c.Issuer)
 	case errors.Is(err, member.ErrExpired) && ctx.Now < c.NotAfter+renewWithin:
 		return nil
 	case errors.Is(err, member.ErrExpired):
@@ -117,6 +119,12 @@ func (o *Operator) mayRenew(ctx *step.Context, a identity.Address) *step.Refusal
 		return o.outcast(ctx, a)
 	}
 	return nil
+}
+
+// foreign reports whether another operator issued a's credential: that one renews it, and keeps a's account.
+func (o *Operator) foreign(a, self identity.Address) bool {
+	c, _, ok := o.world.Credential(a)
+	return ok && c.Issuer != self
 }
 
 // outcast is the refusal of somebody who is no member in good standing; nil for one who is.

@@ -70,6 +70,8 @@ func (o *Operator) checkRequest(ctx *step.Context, peer identity.Address, id ide
 	switch {
 	case j.Signer() != peer:
 		return step.Refuse(step.RefuseNotForYou, "the request is %v's, the connection %v's", j.Signer(), peer)
+	case o.foreign(peer, ctx.Self):
+		return step.Refuse(step.RefuseNotForYou, "another operator admitted this node, and keeps its account: ask that one")
 	case peer == ctx.Self:
 		return step.Refuse(step.RefuseNotForYou, "an operator does not invite itself")
 	case j.Secret != id:

@@ -8,8 +8,8 @@
 //
 // Bank. Members ask for reservations, show vouchers, end leases and read their accounts; the operator's user enters
 // deposits. All arithmetic is ledger.Bank's. This package checks who may ask for what, keeps the bank's rows, and guards
-// the place of everything that the bank will sign. Once a minute it raises reservations that run low and releases those
-// whose time has come.
+// the place of everything that the bank will sign. Once a minute it raises reservations that run low, but for those that a host
+// has lowered, and releases those whose time has come.
 //
 // What is signed here, and its place in its chain: credentials by subject and serial, revocations by number, policies by
 // number, reservations by id and sequence, bank entries by sequence, deposits by their reference, settle receipts by

@@ -80,7 +80,7 @@ func (c Approve) run(o *Operator, ctx *step.Context) (any, error) {
 	p := o.applicants.Get(a)
 	old, _, in := o.world.Credential(a)
 	host := in && old.Roles.Has(member.RoleHost) || p != nil && p.request().Role == member.RoleHost
-	if err := c.check(o, a, host); err != nil {
+	if err := c.check(o, ctx.Self, a, host); err != nil {
 		return nil, err
 	}
 	t := terms{tier: c.Tier, alias: c.Alias, maxGPUs: c.MaxGPUs}
@@ -95,9 +95,11 @@ func (c Approve) run(o *Operator, ctx *step.Context) (any, error) {
 	return o.member(ctx, a), nil
 }
 
-func (c Approve) check(o *Operator, a identity.Address, host bool) error {
+func (c Approve) check(o *Operator, self, a identity.Address, host bool) error {
 	s, out := o.world.Sanctioned(a)
 	switch {
+	case o.foreign(a, self):
+		return step.Fail(step.ProblemConflict, "its operator keeps its account, and decides", "another operator admitted %v", a)
 	case out && s.Sanction == member.Suspend:
 		return step.Fail(step.ProblemConflict, "reinstate it first", "%v is suspended: %s", a, s.Reason)
 	case out:

@@ -8,6 +8,7 @@ import (
 	"souk/node/core/operator"
 	"souk/node/core/step"
 	"souk/p2p/member"
+	"souk/p2p/wire"
 )
 
 func TestApproveChangesAMemberByANewSerial(t *testing.T) {
@@ -189,6 +190,23 @@ func TestNewAddressesMakeTheNextPolicy(t *testing.T) {
 		b.fails(operator.Bootstrap{}, step.ProblemUsage)
 		b.fails(operator.Bootstrap{Addrs: []string{"example.org"}}, step.ProblemUsage)
 	})
+}
+
+func TestMemberOfAnotherOperatorStaysThere(t *testing.T) {
+	b := newBench(t, true)
+	k := b.joined(2, member.RoleHost)
+	b.world.charter.Operators = append(b.world.charter.Operators, key(8).Public())
+	b.world.Roster = member.NewRoster(b.world.charter)
+	c := member.Credential{Subject: k.Public(), Issuer: key(8).Address(), Owner: k.Address(), Roles: member.RoleHost, Tier: member.TierSecure,
+		Serial: 9, NotBefore: noon, NotAfter: noon + 72*member.Hour}
+	if err := b.world.Admit(c, wire.Draft(c)); err != nil {
+		t.Fatal(err)
+	}
+	b.now += 25 * member.Hour
+	b.refuses(b.ask(k, step.ProtoBank, step.OpRenew, step.RenewBody{Serial: 9}), step.RefuseNotForYou)
+	b.fails(operator.Approve{Addr: k.Address().String(), Tier: member.TierCommunity}, step.ProblemConflict)
+	secret := b.invite(member.RoleConsumer)
+	b.refuses(b.join(k, secret, b.request(k, secret, member.RoleConsumer)), step.RefuseNotForYou)
 }
 
 func TestAddressesOfOtherOperatorsStay(t *testing.T) {
