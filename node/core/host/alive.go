@@ -1,0 +1,196 @@
+package host
+
+import (
+	"souk/ledger"
+	"souk/market"
+	"souk/node/core/step"
+	"souk/p2p/wire"
+)
+
+// alive answers a consumer's keep-alive, and closes the minutes that its map of answers settles.
+func (h *Host) alive(ctx *step.Context, r step.Request) *step.Refusal {
+	v, ok := step.Find[market.Alive](r.Objects)
+	if !ok {
+		return step.Refuse(step.RefuseBadRequest, "no alive in it")
+	}
+	a := v.Value()
+	l := h.leases.Get(a.Lease)
+	switch {
+	case l == nil || a.By != l.Terms.Attendant || r.Peer != a.By:
+		return step.Refuse(step.RefuseUnknown, "no such lease of yours")
+	case a.Host != ctx.Self:
+		return step.Refuse(step.RefuseBadRequest, "meant for another host")
+	case a.Top > ctx.Minute()+1:
+		return step.Refuse(step.RefuseClock, "your clock is ahead of this host's")
+	}
+	body, err := step.Body[step.AliveBody](r.Body)
+	if err != nil {
+		return step.Refuse(step.RefuseBadRequest, "alive's body does not decode")
+	}
+	if a.Top > l.Map.Top || a.Top == l.Map.Top && a.Answered != l.Map.Bits {
+		l.Map = market.Answered{Top: a.Top, Bits: a.Answered}
+		h.leases.Touch(a.Lease)
+	}
+	l.Nonce = a.Nonce
+	h.closeMinutes(ctx, a.Lease, l)
+	reply := market.AliveReply{
+		Host: ctx.Self, Lease: a.Lease, Nonce: a.Nonce, Minute: ctx.Minute(), State: l.State, Reason: l.Reason, Start: l.Run.ID,
+		ExitCode: l.Run.ExitCode, UsageSeq: l.Place.Seq, UsageHead: l.Place.Head, LogSeq: h.log.Get().Seq,
+	}
+	if l.State == market.StateRunning && l.Said == 0 {
+		l.Said = ctx.Minute()
+		h.leases.Touch(a.Lease)
+	}
+	objects := []wire.Object{wire.Draft(reply)}
+	if !l.Notice.IsZero() && (l.State == market.StateStopping || l.State == market.StateOutbid || l.TermAt != 0) {
+		objects = append(objects, l.Notice)
+	}
+	p := h.pulls[a.Lease]
+	ctx.Reply(r.ID, step.OpOK, step.AliveAnswer{Command: l.Command, Pulled: p[0], PullSize: p[1], Detail: l.Detail}, objects...)
+	if body.UsageSeq < l.Place.Seq {
+		ctx.Out.Replies[len(ctx.Out.Replies)-1].Append = entries(a.Lease, body.UsageSeq+1)
+	}
+	return nil
+}
+
+// voucher takes the consumer's word for what it owes.
+func (h *Host) voucher(ctx *step.Context, r step.Request) *step.Refusal {
+	v, ok := step.Find[ledger.Voucher](r.Objects)
+	if !ok {
+		return step.Refuse(step.RefuseBadRequest, "no voucher in it")
+	}
+	c := v.Value()
+	l := h.leases.Get(c.Lease)
+	switch {
+	case l == nil || l.Terms.Consumer != r.Peer:
+		return step.Refuse(step.RefuseUnknown, "no such lease of yours")
+	case c.Reservation != l.Reservation.ID || c.By != l.Terms.By || c.Host != ctx.Self:
+		return step.Refuse(step.RefuseVoucher, "the voucher is for another lease, reservation or host")
+	case c.Seq <= l.VouchedSeq:
+		ctx.Reply(r.ID, step.OpOK, nil) // older or repeated: what is held stands
+		return nil
+	case c.Seq != l.EntrySeq || c.Usage != l.Entry.Ref(ctx.Market):
+		return step.Refuse(step.RefuseStale, "the voucher names entry %d, the last billed one is %d", c.Seq, l.EntrySeq)
+	case c.Total != l.EntryOwed:
+		return step.Refuse(step.RefuseVoucher, "entry %d owes %s, the voucher says %s", c.Seq, l.EntryOwed.Text(), c.Total.Text())
+	case c.Total > l.Reservation.Cap:
+		return step.Refuse(step.RefuseVoucher, "the voucher is over its reservation of %s", l.Reservation.Cap.Text())
+	}
+	l.Voucher, l.Vouched, l.VouchedSeq, l.Paid, l.Due = v.Object(), c.Total, c.Seq, l.Entry, 0
+	h.leases.Touch(c.Lease)
+	ctx.Reply(r.ID, step.OpOK, nil)
+	return nil
+}
+
+// raise takes a newer reservation that the consumer brings.
+func (h *Host) raise(ctx *step.Context, r step.Request) *step.Refusal {
+	v, ok := step.Find[ledger.Reservation](r.Objects)
+	if !ok || h.leases.Get(v.Value().Lease) == nil {
+		return step.Refuse(step.RefuseUnknown, "no reservation of a lease of yours in it")
+	}
+	h.takeReservation(v.Value().Lease, v.Value())
+	ctx.Reply(r.ID, step.OpOK, nil)
+	return nil
+}
+
+// command carries out a consumer's order, once.
+func (h *Host) command(ctx *step.Context, r step.Request) *step.Refusal {
+	v, ok := step.Find[market.Command](r.Objects)
+	if !ok {
+		return step.Refuse(step.RefuseBadRequest, "no command in it")
+	}
+	c := v.Value()
+	l := h.leases.Get(c.Lease)
+	switch {
+	case l == nil || l.Terms.Consumer != r.Peer || c.Consumer != r.Peer:
+		return step.Refuse(step.RefuseUnknown, "no such lease of yours")
+	case c.Host != ctx.Self:
+		return step.Refuse(step.RefuseBadRequest, "meant for another host")
+	case c.Seq <= l.Command:
+		ctx.Reply(r.ID, step.OpOK, step.CommandAnswer{Seq: l.Command, LogSeq: h.log.Get().Seq})
+		return nil
+	}
+	if res, ok := step.Find[ledger.Reservation](r.Objects); ok {
+		h.takeReservation(c.Lease, res.Value())
+	}
+	if c.Order == market.CommandStart {
+		if no := h.mayStart(ctx, c, l); no != nil {
+			return no
+		}
+	}
+	l.Command = c.Seq
+	h.leases.Touch(c.Lease)
+	h.write(ctx, market.LogEntry{Entry: market.EntryCommand, Lease: c.Lease, Cause: v.Ref()})
+	switch c.Order {
+	case market.CommandStop:
+		l.Desire = market.DesireStop
+		h.stop(ctx, c.Lease, l, market.ReasonConsumer)
+	case market.CommandStart:
+		h.start(ctx, c, l)
+	case market.CommandRemove:
+		h.flush(ctx, c.Lease, l)
+		h.end(ctx, c.Lease, l, market.ReasonConsumer)
+	}
+	ctx.Reply(r.ID, step.OpOK, step.CommandAnswer{Seq: c.Seq, LogSeq: h.log.Get().Seq})
+	return nil
+}
+
+// mayStart holds the GPUs of a stopped pod, if they are to be had, and checks that it is paid for.
+func (h *Host) mayStart(ctx *step.Context, c market.Command, l *lease) *step.Refusal {
+	switch l.State {
+	case market.StateStopped, market.StateExited, market.StateOutbid, market.StateFailed, market.StateHold:
+	default:
+		return step.Refuse(step.RefuseState, "the pod is %v", l.State)
+	}
+	h.flush(ctx, c.Lease, l)
+	if l.Vouched < l.EntryOwed {
+		return step.Refuse(step.RefuseUnpaid, "a voucher for %s is due first", l.EntryOwed.Text())
+	}
+	zero := l.Zero
+	l.Zero = c.Zero
+	rate := l.rate()
+	l.Zero = zero
+	more, err := h.least(ctx, l.Terms, rate)
+	if err != nil || l.Terms.Budget > 0 && l.EntryOwed+more > l.Terms.Budget {
+		more = max(0, l.Terms.Budget-l.EntryOwed)
+		if more == 0 {
+			return step.Refuse(step.RefuseState, "the lease's budget of %s is spent", l.Terms.Budget.Text())
+		}
+	}
+	if l.Reservation.Cap < l.EntryOwed+more {
+		return step.Refuse(step.RefuseReservation, "the reservation has %s left, a start needs %s", (l.Reservation.Cap - l.EntryOwed).Text(), more.Text())
+	}
+	if c.Zero {
+		return nil
+	}
+	ask := market.Ask{Lease: c.Lease, Type: l.Terms.Type, Rate: l.Terms.Rate, Model: l.Terms.Model, Count: l.Terms.GPUs, Policy: ctx.Policy}
+	held, err := h.alloc.Get().Hold(ask, ctx.Now)
+	if err != nil {
+		return step.Refuse(step.RefuseNoGPUs, "%v; its data can be reached with --gpus 0", err)
+	}
+	h.alloc.Touch()
+	h.write(ctx, market.LogEntry{
+		Entry: market.EntryHold, Lease: c.Lease, Bidder: market.Bidder(l.Terms.Consumer, c.Lease), Type: ask.Type, Rate: ask.Rate,
+		Model: ask.Model, Count: ask.Count, GPUs: held.GPUs, Leases: held.Victims, Until: ctx.Now,
+	})
+	return nil
+}
+
+// start takes a stopped pod up again.
+func (h *Host) start(ctx *step.Context, c market.Command, l *lease) {
+	l.Ordered, l.Zero, l.Lowered = true, c.Zero, true
+	h.set(ctx, c.Lease, l, market.StateCertified, market.ReasonConsumer)
+	if c.Zero {
+		h.begin(ctx, c.Lease, l, true, market.ReasonConsumer)
+		return
+	}
+	victims, err := h.alloc.Get().Certify(c.Lease, ctx.Now)
+	if err != nil {
+		panic("host: a hold of this very step is gone: " + err.Error())
+	}
+	h.alloc.Touch()
+	for _, v := range victims {
+		h.displace(ctx, v, c.Lease, l)
+	}
+	h.takeReady(ctx)
+}

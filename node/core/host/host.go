@@ -1,0 +1,269 @@
+// Package host is the host role of a node's core: what it has on sale, whom it has promised it to, what each lease owes.
+//
+// A request for a lease is answered with a quote, whose GPUs are held durably before it leaves. The consumer's accept makes
+// the lease: only then are victims told to go. The lease log has every such step; it is what the host can be held to.
+// Every minute of a lease is closed by exactly one usage entry; minute.go says when, and with which status. A lease whose
+// minute is not paid in time is stopped. At its end, and every hour, the host settles with the bank.
+package host
+
+import (
+	"slices"
+
+	"souk/ledger"
+	"souk/market"
+	"souk/node/core/step"
+	"souk/node/core/table"
+	"souk/p2p/identity"
+	"souk/p2p/member"
+	"souk/p2p/wire"
+	"souk/reliability"
+)
+
+// World is what the host asks of the rest of the core.
+type World interface {
+	Standing(a identity.Address, now member.Time) error
+	Is(a identity.Address, r member.Role, now member.Time) bool
+	Credential(a identity.Address) (member.Credential, wire.Object, bool)
+	// Heard reports whether anything fresh and signed of another member came in minute m, one of the last 64.
+	Heard(m member.Minute) bool
+	// Fresh is when anything fresh and signed of another member last came.
+	Fresh() member.Time
+	// Enact makes an object that this node has drafted part of its own view, keeps it, and gossips it.
+	Enact(ctx *step.Context, msg wire.Message)
+}
+
+// sale is what the host has decided to sell.
+type sale struct {
+	Listed   bool        `cbor:"1,keyasint"`
+	Price    ledger.Rate `cbor:"2,keyasint"` // on-demand, per GPU-hour
+	Floor    ledger.Rate `cbor:"3,keyasint"` // least spot bid
+	GPUs     []string    `cbor:"4,keyasint"` // UUIDs; empty: all
+	MaxHours uint32      `cbor:"5,keyasint"`
+	Region   string      `cbor:"6,keyasint"`
+	Grace    uint16      `cbor:"7,keyasint"`
+	Seq      uint64      `cbor:"8,keyasint"` // of the last offer
+	Private  bool        `cbor:"9,keyasint"` // images of registries on private addresses are taken
+}
+
+// chainEnd is how far a chain that this host signs has come.
+type chainEnd struct {
+	Seq    uint64        `cbor:"1,keyasint"`
+	Head   identity.Hash `cbor:"2,keyasint"`
+	Minute member.Minute `cbor:"3,keyasint"`
+}
+
+// hold is a quote that stands.
+type hold struct {
+	Request wire.Object `cbor:"1,keyasint"`
+	Quote   wire.Object `cbor:"2,keyasint"`
+	Until   member.Time `cbor:"3,keyasint"`
+	Dead    bool        `cbor:"4,keyasint"` // ended without a lease; kept so that the consumer can be told
+}
+
+// A Host is the host role.
+type Host struct {
+	world  World
+	sale   *step.Cell[sale]
+	alloc  *step.Cell[market.Table]
+	log    *step.Cell[chainEnd]
+	beat   *step.Cell[chainEnd]
+	holds  *step.Map[wire.ID, hold]
+	leases *step.Map[wire.ID, lease]
+
+	// What follows lives as long as the process.
+	machine   member.Machine
+	devices   []member.Device
+	known     bool // the inventory has come
+	engine    bool
+	off       map[member.Minute]bool // minutes in which the engine was down
+	booted    member.Minute
+	downSince member.Minute // first minute of the outage before this boot
+	unseen    map[wire.ID]bool
+	pulls     map[wire.ID][2]int64 // bytes pulled and to pull
+	progress  map[wire.ID]member.Time
+	awaiting  map[uint64]func(*step.Context, step.Response)
+	retry     map[wire.ID]member.Time // of settlements and reservations
+	abandoned map[identity.Address]abandon
+	lastOffer member.Time
+	stale     bool // the offer has changed since it was published
+	ticked    member.Minute
+}
+
+type abandon struct {
+	count int
+	until member.Time
+}
+
+// New is a host that has nothing yet.
+func New(w World) *Host {
+	return &Host{
+		world: w,
+		sale:  step.NewCell[sale]("sale"), alloc: step.NewCell[market.Table]("gpus"),
+		log: step.NewCell[chainEnd]("lease-log"), beat: step.NewCell[chainEnd]("beat"),
+		holds: step.ByID[hold](table.HostHold), leases: step.ByID[lease](table.HostLease),
+		engine: true, off: map[member.Minute]bool{}, unseen: map[wire.ID]bool{}, pulls: map[wire.ID][2]int64{},
+		progress: map[wire.ID]member.Time{},
+		awaiting: map[uint64]func(*step.Context, step.Response){}, retry: map[wire.ID]member.Time{},
+		abandoned: map[identity.Address]abandon{},
+	}
+}
+
+// Keepers is the durable state.
+func (h *Host) Keepers() []step.Keeper {
+	return []step.Keeper{h.sale, h.alloc, h.log, h.beat, h.holds, h.leases}
+}
+
+// Boot tells the engine what it should be running, and waits for its word before it closes any minute.
+func (h *Host) Boot(ctx *step.Context) {
+	h.booted, h.ticked = ctx.Minute(), ctx.Minute()
+	h.downSince = h.booted
+	if b := h.beat.Get(); b.Seq > 0 && b.Minute < h.booted {
+		h.downSince = b.Minute
+	}
+	ctx.Out.AllPods = true
+	for _, id := range h.leases.Keys() {
+		l := h.leases.Get(id)
+		if l.State == market.StateEnded && l.Wiped {
+			continue
+		}
+		h.want(ctx, id, l)
+		if l.State.Up() && l.State != market.StateCertified {
+			h.unseen[id] = true
+		}
+	}
+}
+
+// Inventory takes the hardware as found now.
+func (h *Host) Inventory(ctx *step.Context, in step.Inventory) {
+	h.machine, h.devices, h.known = in.Machine, in.Devices, true
+	h.restock(ctx)
+}
+
+// restock puts the devices that are for sale into the table, and says so in the log when that changes anything.
+func (h *Host) restock(ctx *step.Context) {
+	var on []member.Device
+	most := uint32(len(h.devices))
+	if c, _, ok := h.world.Credential(ctx.Self); ok && c.MaxGPUs > 0 {
+		most = min(most, c.MaxGPUs)
+	}
+	for _, d := range h.devices {
+		listed := len(h.sale.Get().GPUs) == 0 || slices.Contains(h.sale.Get().GPUs, d.UUID)
+		if listed && uint32(len(on)) < most && (!d.Simulated || ctx.Charter.Testnet) {
+			on = append(on, d)
+		}
+	}
+	for _, stock := range h.alloc.Get().Inventory(on) {
+		h.write(ctx, market.LogEntry{Entry: market.EntryInventory, Model: stock.Model, GPUs: stock.GPUs})
+		h.alloc.Touch()
+		h.stale = true
+	}
+	h.takeReady(ctx)
+}
+
+// Engine notes whether the container engine answers. While it does not, no minute is billed and nothing new is sold.
+func (h *Host) Engine(ctx *step.Context, e step.Engine) {
+	if e.Up != h.engine {
+		h.engine, h.stale = e.Up, true
+		if !e.Up {
+			ctx.Notify("engine.down", wire.ID{}, "the container engine does not answer; running pods are not billed and no new ones are taken")
+		}
+	}
+	if !e.Up {
+		h.off[ctx.Minute()] = true
+	}
+}
+
+// write adds an entry to the lease log.
+func (h *Host) write(ctx *step.Context, e market.LogEntry) identity.Hash {
+	end := h.log.Get()
+	e.Host, e.Seq, e.Prev, e.At, e.Minute, e.Policy = ctx.Self, end.Seq+1, end.Head, ctx.Now, ctx.Minute(), ctx.Policy.Number
+	obj := wire.Draft(e)
+	ref := obj.Ref(ctx.Market)
+	ctx.Guard([]byte("lease-log"), e.Seq, obj)
+	ctx.Put(table.Key(table.LeaseLog, ctx.Self[:], table.Uint64(e.Seq)), obj)
+	h.log.Put(chainEnd{Seq: e.Seq, Head: ref, Minute: e.Minute})
+	return ref
+}
+
+// Tick does what is due, and says when something is due next.
+func (h *Host) Tick(ctx *step.Context) member.Time {
+	m := ctx.Minute()
+	if m > h.ticked {
+		h.ticked = m
+		if !h.engine {
+			h.off[m] = true
+		}
+		h.newMinute(ctx)
+	}
+	wake := ctx.Clock.Tick(m + 1)
+	soon := func(t member.Time) {
+		if t > ctx.Now && t < wake {
+			wake = t
+		}
+	}
+	h.expireHolds(ctx, soon)
+	for _, id := range h.leases.Keys() {
+		l := h.leases.Get(id)
+		if l.Done {
+			continue
+		}
+		h.attend(ctx, id, l, soon)
+	}
+	h.publish(ctx, soon)
+	return wake
+}
+
+// newMinute signs the beat, and applies every lease's limits.
+func (h *Host) newMinute(ctx *step.Context) {
+	if !h.world.Is(ctx.Self, member.RoleHost, ctx.Now) {
+		return
+	}
+	b := h.beat.Get()
+	if b.Minute < ctx.Minute() || b.Seq == 0 {
+		beat := reliability.Beat{
+			Host: ctx.Self, Minute: ctx.Minute(), Seq: b.Seq + 1, Boot: ctx.Boot.ID, Free: h.free(), LogSeq: h.log.Get().Seq,
+			LogHead: h.log.Get().Head, Meters: h.meters(), Policy: ctx.Policy.Number, Version: ctx.Boot.Version, Prev: b.Head,
+		}
+		obj := wire.Draft(beat)
+		ctx.Guard([]byte("beat"), beat.Seq, obj)
+		h.beat.Put(chainEnd{Seq: beat.Seq, Head: obj.Ref(ctx.Market), Minute: beat.Minute})
+		h.world.Enact(ctx, beat)
+	}
+	for _, id := range h.leases.Keys() {
+		if l := h.leases.Get(id); !l.Done {
+			h.limit(ctx, id, l)
+		}
+	}
+}
+
+// meters is the root over the usage heads of all open leases, which stamps them in time.
+func (h *Host) meters() identity.Hash {
+	var b []byte
+	for _, id := range h.leases.Keys() {
+		if l := h.leases.Get(id); !l.Done {
+			b = append(append(b, id[:]...), l.Place.Head[:]...)
+		}
+	}
+	if len(b) == 0 {
+		return identity.Hash{}
+	}
+	return identity.Keccak(b)
+}
+
+func (h *Host) free() uint16 {
+	var n uint16
+	for _, model := range h.alloc.Get().Models() {
+		n += h.alloc.Get().Counts(model).Free
+	}
+	return n
+}
+
+// Response takes the answer to one of the host's own questions.
+func (h *Host) Response(ctx *step.Context, r step.Response) bool {
+	f, ok := h.awaiting[r.ID]
+	if ok {
+		delete(h.awaiting, r.ID)
+		f(ctx, r)
+	}
+	return ok
+}

@@ -1,0 +1,344 @@
+package host
+
+import (
+	"souk/ledger"
+	"souk/market"
+	"souk/node/core/step"
+	"souk/p2p/identity"
+	"souk/p2p/member"
+	"souk/p2p/wire"
+)
+
+// lease is everything that the host keeps of one lease.
+type lease struct {
+	Terms       market.Terms       `cbor:"1,keyasint"`
+	Signed      wire.Object        `cbor:"2,keyasint"` // the terms with the consumer's signature
+	Ref         identity.Hash      `cbor:"3,keyasint"` // of the terms
+	Spec        market.Spec        `cbor:"4,keyasint"`
+	Cert        wire.Object        `cbor:"5,keyasint"`
+	Reservation ledger.Reservation `cbor:"6,keyasint"`
+	State       market.State       `cbor:"7,keyasint"`
+	Reason      market.Reason      `cbor:"8,keyasint"`
+	Desire      market.Desire      `cbor:"9,keyasint"`
+	Detail      string             `cbor:"10,keyasint"` // why it failed, for people
+	Start       uint32             `cbor:"11,keyasint"` // number of the latest start
+	Ordered     bool               `cbor:"12,keyasint"` // the consumer ordered that start
+	Zero        bool               `cbor:"13,keyasint"` // it runs without GPUs
+	Counted     bool               `cbor:"14,keyasint"` // that start has had a running minute, or its minimum
+	Run         run                `cbor:"15,keyasint"`
+	StopAt      member.Time        `cbor:"16,keyasint"` // of SIGTERM; 0: none sent
+	TermAt      member.Time        `cbor:"17,keyasint"` // SIGTERM is due then, after a paid notice
+	StopFor     market.Reason      `cbor:"18,keyasint"`
+	Place       ledger.Place       `cbor:"19,keyasint"`
+	Entry       wire.Object        `cbor:"20,keyasint"` // last usage entry that changed what is owed
+	EntrySeq    uint64             `cbor:"21,keyasint"`
+	EntryOwed   ledger.Amount      `cbor:"22,keyasint"`
+	Due         member.Time        `cbor:"23,keyasint"` // when a voucher for Entry must have come; 0: nothing is due
+	Voucher     wire.Object        `cbor:"24,keyasint"`
+	Vouched     ledger.Amount      `cbor:"25,keyasint"`
+	VouchedSeq  uint64             `cbor:"26,keyasint"`
+	Paid        wire.Object        `cbor:"27,keyasint"` // entry that Voucher names
+	Settled     ledger.Amount      `cbor:"28,keyasint"`
+	SettleAt    member.Time        `cbor:"29,keyasint"` // next settlement
+	Receipt     wire.Object        `cbor:"30,keyasint"`
+	Command     uint64             `cbor:"31,keyasint"` // highest carried out
+	Map         market.Answered    `cbor:"32,keyasint"` // the consumer's, as last heard
+	Nonce       uint64             `cbor:"33,keyasint"` // of the last Alive
+	Ran         uint64             `cbor:"34,keyasint"` // running minutes counted
+	Notice      wire.Object        `cbor:"35,keyasint"` // last notice of displacement
+	Said        member.Minute      `cbor:"36,keyasint"` // first minute in which a reply said this start runs; 0: none
+	Closing     bool               `cbor:"37,keyasint"` // the final entry is signed
+	Wiped       bool               `cbor:"38,keyasint"` // the engine has removed container and volume
+	Done        bool               `cbor:"39,keyasint"` // settled and released
+	At          member.Time        `cbor:"40,keyasint"` // of the certificate
+	Since       member.Time        `cbor:"41,keyasint"` // of the state
+	GPUs        []member.Device    `cbor:"42,keyasint"` // in possession
+	Unlocked    member.Time        `cbor:"43,keyasint"` // volume is removed then, when the lease ended by itself; 0: at once
+	Lowered     bool               `cbor:"44,keyasint"` // the reservation fits the lease as it is
+}
+
+// run is one start of a container, as inspect tells it.
+type run struct {
+	ID       identity.Hash `cbor:"1,keyasint"`
+	Started  member.Time   `cbor:"2,keyasint"`
+	Finished member.Time   `cbor:"3,keyasint"` // 0: alive when last seen
+	ExitCode int32         `cbor:"4,keyasint"`
+}
+
+// full reports whether one container start lived from t to u.
+func (r run) full(t, u member.Time) bool {
+	return r.Started != 0 && r.Started <= t && (r.Finished == 0 || r.Finished >= u)
+}
+
+// within reports whether the container lived at any moment from t to u.
+func (r run) within(t, u member.Time) bool {
+	return r.Started != 0 && r.Started < u && (r.Finished == 0 || r.Finished > t)
+}
+
+// rate is what a minute costs per hour while the pod is up.
+func (l *lease) rate() ledger.Rate {
+	s := ledger.StatusRunning
+	if l.Zero {
+		s = ledger.StatusZero
+	}
+	r, err := l.Terms.Tariff.Rate(s)
+	if err != nil {
+		panic("host: a lease was signed with rates that overflow")
+	}
+	return r
+}
+
+// set moves a lease to a state, and says so in the log and to the user.
+func (h *Host) set(ctx *step.Context, id wire.ID, l *lease, to market.State, why market.Reason) {
+	if l.State == to {
+		return
+	}
+	if err := l.State.Next(to); err != nil {
+		panic("host: " + err.Error())
+	}
+	l.State, l.Reason, l.Since = to, why, ctx.Now
+	h.leases.Touch(id)
+	h.write(ctx, market.LogEntry{Entry: market.EntryState, Lease: id, State: to, Reason: why})
+	text := "lease " + id.Short() + " is " + to.String()
+	if why != market.ReasonNone {
+		text += " (" + why.String() + ")"
+	}
+	if l.Detail != "" && (to == market.StateFailed) {
+		text += ": " + l.Detail
+	}
+	ctx.Notify("lease."+to.String(), id, text)
+	h.stale = true
+}
+
+// want tells the engine what to make of a lease's pod.
+func (h *Host) want(ctx *step.Context, id wire.ID, l *lease) {
+	w := step.PodWant{
+		Lease: id, Start: l.Start, Grace: member.Time(l.Terms.Grace) * member.Second, Image: l.Spec.Image, Command: l.Spec.Command,
+		Env: l.Spec.Env, Disk: l.Spec.Disk, Volume: l.Spec.Volume, Mount: l.Spec.Mount, GPUs: l.GPUs, Isolation: l.Terms.Isolation,
+	}
+	if l.StopFor == market.ReasonUnpaid || l.StopFor == market.ReasonRefused {
+		w.Grace = shortGrace
+	}
+	switch {
+	case l.State == market.StateEnded && ctx.Now >= l.Unlocked:
+		w.Phase = step.PodRemove
+	case l.State == market.StateSetup || l.State == market.StateRunning:
+		w.Phase = step.PodRun
+	default:
+		w.Phase = step.PodStop
+	}
+	ctx.Out.Pods = append(ctx.Out.Pods, w)
+}
+
+// shortGrace is what a pod gets that nobody pays for, whatever its terms promise when it is displaced.
+const shortGrace = 5 * member.Second
+
+// begin starts the pod of a lease that possesses its GPUs.
+func (h *Host) begin(ctx *step.Context, id wire.ID, l *lease, ordered bool, why market.Reason) {
+	l.Start++
+	l.Ordered, l.Counted, l.Run, l.StopAt, l.TermAt, l.StopFor, l.Said = ordered, false, run{}, 0, 0, 0, 0
+	l.Detail = ""
+	l.Desire = market.DesireRun
+	delete(h.pulls, id)
+	h.set(ctx, id, l, market.StateSetup, why)
+	h.leases.Touch(id)
+	h.want(ctx, id, l)
+}
+
+// takeReady gives GPUs that have become free to the leases that wait for them, and starts these.
+func (h *Host) takeReady(ctx *step.Context) {
+	for _, id := range h.alloc.Get().Waiting() {
+		l := h.leases.Get(id)
+		if l == nil || l.State != market.StateCertified || !h.alloc.Get().Ready(id) {
+			continue
+		}
+		if err := h.alloc.Get().Take(id, ctx.Now); err != nil {
+			continue
+		}
+		h.alloc.Touch()
+		t, _ := h.alloc.Get().Tenant(id)
+		l.GPUs = h.devicesOf(t.GPUs)
+		h.write(ctx, market.LogEntry{Entry: market.EntryTake, Lease: id, Type: l.Terms.Type, Rate: l.Terms.Rate, GPUs: t.GPUs})
+		h.begin(ctx, id, l, l.Ordered, market.ReasonNone)
+	}
+}
+
+func (h *Host) devicesOf(uuids []string) []member.Device {
+	out := make([]member.Device, 0, len(uuids))
+	for _, u := range uuids {
+		for _, s := range h.alloc.Get().Slots {
+			if s.Device.UUID == u {
+				out = append(out, s.Device)
+			}
+		}
+	}
+	return out
+}
+
+// release gives a lease's GPUs, or its right to them, back.
+func (h *Host) release(ctx *step.Context, id wire.ID, l *lease) {
+	if gpus := h.alloc.Get().Free(id); len(gpus) > 0 {
+		h.write(ctx, market.LogEntry{Entry: market.EntryFree, Lease: id, GPUs: gpus})
+	} else if !h.alloc.Get().Drop(id) {
+		return
+	}
+	l.GPUs = nil
+	h.leases.Touch(id)
+	h.alloc.Touch()
+	h.stale = true
+	h.takeReady(ctx)
+}
+
+// stop sends SIGTERM to a pod that is up, or gives up one that waits for its GPUs. It does nothing to others.
+func (h *Host) stop(ctx *step.Context, id wire.ID, l *lease, why market.Reason) {
+	switch {
+	case l.State == market.StateCertified:
+		l.StopFor = why
+		h.set(ctx, id, l, market.StateStopped, why)
+		h.release(ctx, id, l)
+		h.stopped(ctx, id, l)
+	case l.State == market.StateSetup, l.State == market.StateRunning:
+		l.StopAt, l.TermAt, l.StopFor = ctx.Now, 0, why
+		h.set(ctx, id, l, market.StateStopping, why)
+		h.want(ctx, id, l)
+	}
+}
+
+// Pod takes what became of a pod.
+func (h *Host) Pod(ctx *step.Context, e step.PodEvent) {
+	l := h.leases.Get(e.Lease)
+	if l == nil {
+		return
+	}
+	defer h.leases.Touch(e.Lease)
+	if e.What == step.PodRemoved {
+		l.Wiped = l.State == market.StateEnded
+		return
+	}
+	if e.Start != l.Start && e.What != step.PodAbsent {
+		return
+	}
+	delete(h.unseen, e.Lease)
+	switch e.What {
+	case step.PodPulling:
+		h.pulls[e.Lease] = [2]int64{e.Done, e.Total}
+		h.progress[e.Lease] = ctx.Now
+	case step.PodStarted:
+		if l.Run.ID.IsZero() || l.Run.ID == e.ID {
+			l.Run.ID, l.Run.Started = e.ID, e.Started
+		}
+		if l.State == market.StateSetup {
+			h.set(ctx, e.Lease, l, market.StateRunning, l.Reason)
+		}
+	case step.PodExited:
+		l.Run = run{ID: e.ID, Started: e.Started, Finished: max(e.Finished, e.Started), ExitCode: e.ExitCode}
+		h.exited(ctx, e.Lease, l)
+	case step.PodFailed:
+		h.failed(ctx, e.Lease, l, e)
+	case step.PodAbsent:
+		h.absent(ctx, e.Lease, l)
+	}
+	h.closeMinutes(ctx, e.Lease, l)
+}
+
+// exited is a container's end: by our signal or by itself.
+func (h *Host) exited(ctx *step.Context, id wire.ID, l *lease) {
+	if !l.State.Up() {
+		return
+	}
+	switch {
+	case l.State != market.StateStopping:
+		if l.State == market.StateSetup {
+			h.set(ctx, id, l, market.StateRunning, market.ReasonNone)
+		}
+		l.Desire, l.StopFor = market.DesireStop, market.ReasonExit
+		h.set(ctx, id, l, market.StateExited, market.ReasonExit)
+	case l.StopFor == market.ReasonOutbid:
+		h.set(ctx, id, l, market.StateOutbid, market.ReasonOutbid)
+	default:
+		h.set(ctx, id, l, market.StateStopped, l.StopFor)
+	}
+	h.release(ctx, id, l)
+	h.stopped(ctx, id, l)
+}
+
+// stopped is what follows when a pod is down: its limits may end the lease, and money that it no longer needs goes back.
+func (h *Host) stopped(ctx *step.Context, id wire.ID, l *lease) {
+	limited := l.StopFor == market.ReasonBudget || l.StopFor == market.ReasonDuration
+	if l.Desire == market.DesireEnd || limited && l.Terms.OnEnd == market.OnEndRemove {
+		h.end(ctx, id, l, l.StopFor)
+		return
+	}
+	l.Desire = market.DesireStop
+	h.lower(ctx, id, l)
+}
+
+// failed is a start that came to nothing. The first one of a lease ends it: it cost nothing and leaves nothing.
+func (h *Host) failed(ctx *step.Context, id wire.ID, l *lease, e step.PodEvent) {
+	if !l.State.Up() {
+		return
+	}
+	why := map[step.PodFault]market.Reason{step.FaultImage: market.ReasonImage, step.FaultCommand: market.ReasonCommand}[e.Fault]
+	if why == market.ReasonNone {
+		why = market.ReasonEngine
+	}
+	l.Detail, l.StopFor, l.Run = e.Detail, why, run{}
+	if len(l.Detail) > 400 {
+		l.Detail = l.Detail[:400]
+	}
+	h.set(ctx, id, l, market.StateFailed, why)
+	h.release(ctx, id, l)
+	if l.Start == 1 || l.Desire == market.DesireEnd {
+		h.end(ctx, id, l, why)
+		return
+	}
+	l.Desire = market.DesireStop
+	h.lower(ctx, id, l)
+}
+
+// absent is a pod that the engine does not have although the lease says that it is up: after a power cut it is started
+// again with the same command, a fresh container disk and its old volume.
+func (h *Host) absent(ctx *step.Context, id wire.ID, l *lease) {
+	switch {
+	case l.State == market.StateStopping:
+		if l.Run.Started != 0 && l.Run.Finished == 0 {
+			l.Run.Finished = ctx.Now
+		}
+		h.exited(ctx, id, l)
+	case l.State == market.StateRunning, l.State == market.StateSetup && l.Run.Started != 0:
+		h.again(ctx, id, l)
+	case l.State == market.StateSetup:
+		h.want(ctx, id, l)
+	}
+}
+
+// again starts a pod afresh that was lost with its machine.
+func (h *Host) again(ctx *step.Context, id wire.ID, l *lease) {
+	h.lostMinutes(ctx, id, l)
+	if l.State == market.StateRunning {
+		h.set(ctx, id, l, market.StateSetup, market.ReasonPower)
+	}
+	l.Start++
+	l.Ordered, l.Counted, l.Run, l.Said = false, false, run{}, 0
+	h.leases.Touch(id)
+	h.want(ctx, id, l)
+}
+
+// end finishes a lease: nothing but its final entry and its settlement follow.
+func (h *Host) end(ctx *step.Context, id wire.ID, l *lease, why market.Reason) {
+	l.Desire = market.DesireEnd
+	if l.State.Up() && l.State != market.StateCertified {
+		h.stop(ctx, id, l, why)
+		return
+	}
+	if l.State == market.StateEnded {
+		return
+	}
+	h.release(ctx, id, l)
+	h.set(ctx, id, l, market.StateEnded, why)
+	h.write(ctx, market.LogEntry{Entry: market.EntryEnd, Lease: id, Reason: why})
+	if why != market.ReasonConsumer && l.Start > 1 {
+		l.Unlocked = ctx.Now + member.Time(l.Terms.Hold)*ctx.Clock.Slot
+	}
+	h.want(ctx, id, l)
+}

@@ -1,0 +1,130 @@
+package host
+
+import (
+	"souk/ledger"
+	"souk/market"
+	"souk/node/core/step"
+	"souk/p2p/member"
+	"souk/p2p/wire"
+)
+
+// settle takes the highest voucher of a lease to the bank: every hour, and with the host's last word at its end.
+func (h *Host) settle(ctx *step.Context, id wire.ID, l *lease) {
+	if ctx.Now < h.retry[id] {
+		return
+	}
+	switch {
+	case l.Closing && (l.Vouched >= l.EntryOwed || l.Due == 0):
+		h.final(ctx, id, l)
+	case ctx.Now >= l.SettleAt && l.Vouched > l.Settled:
+		l.SettleAt = ctx.Clock.Tick((ctx.Minute()/member.HourMinutes + 1) * member.HourMinutes)
+		h.leases.Touch(id)
+		h.Settle(ctx, id)
+	case !l.Lowered && h.atRest(ctx, l):
+		h.lowerNow(ctx, id, l)
+	}
+}
+
+// Settle shows the highest voucher of a lease to the bank now.
+func (h *Host) Settle(ctx *step.Context, id wire.ID) {
+	l := h.leases.Get(id)
+	h.retry[id] = ctx.Now + 2*ctx.Clock.Slot
+	h.ask(ctx, l.Reservation.Operator, step.OpSettle, nil, func(ctx *step.Context, r step.Response) {
+		h.receipt(ctx, id, r)
+	}, l.Voucher, l.Paid)
+}
+
+// final says the host's last word on a lease.
+func (h *Host) final(ctx *step.Context, id wire.ID, l *lease) {
+	h.retry[id] = ctx.Now + 2*ctx.Clock.Slot
+	f := ledger.Final{Host: ctx.Self, Lease: id, Reservation: l.Reservation.ID, Total: l.Vouched, Usage: l.Place.Head, At: l.Since}
+	objects := []wire.Object{wire.Draft(f)}
+	if !l.Voucher.IsZero() {
+		objects = append(objects, l.Voucher, l.Paid)
+	}
+	h.ask(ctx, l.Reservation.Operator, step.OpFinal, nil, func(ctx *step.Context, r step.Response) {
+		h.receipt(ctx, id, r)
+	}, objects...)
+}
+
+func (h *Host) receipt(ctx *step.Context, id wire.ID, r step.Response) {
+	l := h.leases.Get(id)
+	v, ok := step.Find[ledger.SettleReceipt](r.Objects)
+	if r.Err != nil || !ok || v.Value().Lease != id || v.By() != l.Reservation.Operator {
+		h.retry[id] = ctx.Now + 4*ctx.Clock.Slot
+		if r.Err != nil && r.Err.Refusal != nil {
+			ctx.Notify("settle.refused", id, "the bank refuses to settle lease "+id.Short()+": "+r.Err.Refusal.Reason)
+			h.retry[id] = ctx.Now + member.Hour
+		}
+		return
+	}
+	if v.Value().Paid > l.Settled {
+		ctx.Notify("settle.paid", id, "settled lease "+id.Short()+": "+v.Value().Paid.Text()+" in all")
+	}
+	l.Settled, l.Receipt = v.Value().Paid, v.Object()
+	l.Done = l.Closing && v.Value().Released
+	if l.Done {
+		delete(h.retry, id)
+	}
+	h.leases.Touch(id)
+}
+
+// atRest reports whether a lease is down and all its running minutes are closed and paid.
+func (h *Host) atRest(ctx *step.Context, l *lease) bool {
+	switch l.State {
+	case market.StateStopped, market.StateExited, market.StateOutbid, market.StateFailed:
+		return l.Due == 0 && l.Place.Next > ctx.Clock.Minute(l.Since) || l.Due == 0 && h.idle(ctx, l, l.Place.Next)
+	}
+	return false
+}
+
+// lower asks, once the lease is at rest, for a smaller reservation: a stopped pod needs no more than its storage.
+func (h *Host) lower(ctx *step.Context, id wire.ID, l *lease) {
+	l.Lowered = false
+	h.leases.Touch(id)
+}
+
+func (h *Host) lowerNow(ctx *step.Context, id wire.ID, l *lease) {
+	keep, err := l.Terms.Tariff.VolumeStopped.Cost(int64(ctx.Policy.StoppedReserve) * ctx.Clock.Seconds())
+	target := l.EntryOwed + keep
+	if err != nil || target >= l.Reservation.Cap {
+		l.Lowered = true
+		h.leases.Touch(id)
+		return
+	}
+	h.retry[id] = ctx.Now + 2*ctx.Clock.Slot
+	low := ledger.Lower{Host: ctx.Self, Lease: id, Reservation: l.Reservation.ID, Seq: l.Reservation.Seq, Cap: target, At: ctx.Now}
+	h.ask(ctx, l.Reservation.Operator, step.OpLower, nil, func(ctx *step.Context, r step.Response) {
+		if r.Err == nil || r.Err.Refusal != nil {
+			l := h.leases.Get(id)
+			l.Lowered = true
+			h.leases.Touch(id)
+			h.reserved(ctx, id, r)
+		}
+	}, wire.Draft(low))
+}
+
+// refresh asks the bank to raise the reservation of a running lease.
+func (h *Host) refresh(ctx *step.Context, id wire.ID, l *lease) {
+	h.ask(ctx, l.Reservation.Operator, step.OpRefresh, step.LeaseBody{Lease: id}, func(ctx *step.Context, r step.Response) {
+		h.reserved(ctx, id, r)
+	})
+}
+
+// reserved takes a newer reservation of a lease.
+func (h *Host) reserved(ctx *step.Context, id wire.ID, r step.Response) {
+	if v, ok := step.Find[ledger.Reservation](r.Objects); ok && r.Err == nil {
+		h.takeReservation(id, v.Value())
+	}
+}
+
+func (h *Host) takeReservation(id wire.ID, r ledger.Reservation) bool {
+	l := h.leases.Get(id)
+	old := l.Reservation
+	if r.ID != old.ID || r.Operator != old.Operator || r.Lease != id || r.Host != old.Host || r.By != old.By || r.Seq <= old.Seq {
+		return false
+	}
+	l.Reservation = r
+	h.leases.Touch(id)
+	return true
+}

@@ -1,0 +1,285 @@
+package observer
+
+import (
+	"encoding/binary"
+	"errors"
+	"slices"
+
+	"souk/node/core/step"
+	"souk/p2p/identity"
+	"souk/p2p/member"
+	"souk/p2p/wire"
+)
+
+// A peer is an admitted neighbour.
+type peer struct {
+	key   identity.PublicKey
+	skew  member.Time // its clock minus ours, as last heard
+	since member.Time
+}
+
+// limits of one sync answer.
+const (
+	syncBytes   = 200 << 10
+	syncObjects = 2048
+)
+
+// Peer notes that a neighbour came or went. A new one is asked for what we lack.
+func (o *Observer) Peer(ctx *step.Context, p step.Peer) {
+	i, found := slices.BinarySearchFunc(o.order, p.Address, identity.Address.Compare)
+	switch {
+	case p.Up && !found:
+		o.order = slices.Insert(o.order, i, p.Address)
+		o.peers[p.Address] = &peer{key: p.Key, since: ctx.Now}
+		o.askSync(ctx, p.Address)
+	case !p.Up && found:
+		o.order = slices.Delete(o.order, i, i+1)
+		delete(o.peers, p.Address)
+	}
+}
+
+// Peers is the number of admitted neighbours.
+func (o *Observer) Peers() int { return len(o.order) }
+
+// Skew is the median of the neighbours' clocks minus ours, in milliseconds.
+func (o *Observer) Skew() member.Time {
+	if len(o.order) == 0 {
+		return 0
+	}
+	all := make([]member.Time, 0, len(o.order))
+	for _, a := range o.order {
+		all = append(all, o.peers[a].skew)
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
+// Hello judges what somebody says of itself, and answers in kind.
+func (o *Observer) Hello(ctx *step.Context, r step.Request) {
+	if no := o.judge(ctx, r.Peer, r.Body, r.Objects); no != nil {
+		ctx.Refuse(r.ID, no)
+		return
+	}
+	ctx.Out.Admit = append(ctx.Out.Admit, r.Peer)
+	ctx.Reply(r.ID, step.OpOK, nil)
+}
+
+// HelloBody is what this node says of itself.
+func (o *Observer) HelloBody(ctx *step.Context) (step.HelloBody, []wire.Object) {
+	body := step.HelloBody{
+		Market: o.market.ID, Policy: o.policy.Number, Now: ctx.Now, Version: ctx.Boot.Version, Addrs: ctx.Boot.Addrs,
+	}
+	if _, obj, ok := o.Credential(o.self); ok {
+		return body, []wire.Object{obj}
+	}
+	return body, nil
+}
+
+func (o *Observer) judge(ctx *step.Context, who identity.Address, body []byte, objects []wire.AnyVerified) *step.Refusal {
+	h, err := step.Body[step.HelloBody](body)
+	if err != nil {
+		return step.Refuse(step.RefuseBadHello, "hello does not decode")
+	}
+	switch {
+	case !o.founded:
+		return step.Refuse(step.RefuseNoCredential, "this node has not joined its market yet")
+	case h.Market != o.market.ID:
+		return step.Refuse(step.RefuseOtherMarket, "another market: this node is of %s", o.market.ID.Short())
+	}
+	for _, c := range step.FindAll[member.Credential](objects) {
+		if c.Value().Address() == who {
+			o.take(ctx, c.Value(), c.Object())
+		}
+	}
+	switch err := o.roster.Standing(who, ctx.Now); {
+	case err == nil, errors.Is(err, member.ErrExpired):
+		// Expiry ends no lease, and an expired member must be able to ask for its next credential.
+	case errors.Is(err, member.ErrNotYet):
+		return step.Refuse(step.RefuseClock, "your credential begins in the future of this node's clock")
+	case errors.Is(err, member.ErrRevoked), errors.Is(err, member.ErrSuspended):
+		s, _ := o.roster.Sanctioned(who)
+		return step.Refuse(step.RefuseRevoked, "%v by the operator: %s", s.Sanction, s.Reason)
+	default:
+		return step.Refuse(step.RefuseNoCredential, "no credential of this market; join with an invite")
+	}
+	if p := o.peers[who]; p != nil {
+		p.skew = h.Now - ctx.Now
+	}
+	o.Hear(ctx, who)
+	return nil
+}
+
+// Sync answers a peer with what it lacks.
+func (o *Observer) Sync(ctx *step.Context, r step.Request) {
+	body, err := step.Body[step.SyncBody](r.Body)
+	if err != nil || len(body.Have) > 16384 {
+		ctx.Refuse(r.ID, step.Refuse(step.RefuseBadRequest, "sync wants at most 16384 refs"))
+		return
+	}
+	have := make(map[uint64]bool, len(body.Have))
+	for _, h := range body.Have {
+		have[h] = true
+	}
+	var out []wire.Object
+	answer, size := step.SyncAnswer{}, 0
+	o.each(ctx.Now, func(obj wire.Object) {
+		if have[o.short(obj)] {
+			return
+		}
+		if size += len(obj.Payload) + 80; size > syncBytes || len(out) >= syncObjects {
+			answer.More = true
+			return
+		}
+		out = append(out, obj)
+	})
+	ctx.Reply(r.ID, step.OpOK, answer, out...)
+}
+
+// each visits every object that a newcomer needs, those first that others depend on.
+func (o *Observer) each(now member.Time, visit func(wire.Object)) {
+	if _, p := o.Policy(); !p.IsZero() {
+		visit(p)
+	}
+	for _, a := range o.credentials.Keys() {
+		visit(o.credentials.Get(a).Object)
+	}
+	for _, k := range o.revocations.Keys() {
+		visit(o.revocations.Get(k).Object)
+	}
+	for _, a := range o.offers.Keys() {
+		if o.listed[a].Expires > now {
+			visit(o.offers.Get(a).Object)
+		}
+	}
+}
+
+func (o *Observer) short(obj wire.Object) uint64 {
+	h := obj.Ref(o.market)
+	return binary.BigEndian.Uint64(h[:8])
+}
+
+func (o *Observer) askSync(ctx *step.Context, who identity.Address) {
+	var body step.SyncBody
+	o.each(ctx.Now, func(obj wire.Object) {
+		if len(body.Have) < 16384 {
+			body.Have = append(body.Have, o.short(obj))
+		}
+	})
+	o.awaiting[ctx.Send(who, step.ProtoSync, step.OpSync, body)] = func(ctx *step.Context, r step.Response) {
+		if r.Err != nil {
+			return
+		}
+		o.Hear(ctx, who)
+		news := false
+		for _, v := range r.Objects {
+			if msg := message(v); msg != nil && o.take(ctx, msg, v.Object()) {
+				news = true
+			}
+		}
+		if a, err := step.Body[step.SyncAnswer](r.Body); err == nil && a.More && news {
+			o.askSync(ctx, who)
+		}
+	}
+}
+
+// contactOperators tells the shell where the operators are.
+func (o *Observer) contactOperators(ctx *step.Context) {
+	for _, k := range o.charter.Operators {
+		if a, err := k.Address(); err == nil && a != o.self {
+			ctx.Out.Contacts = append(ctx.Out.Contacts, step.Contact{Key: k, Addrs: o.policy.Bootstrap, Keep: true})
+		}
+	}
+}
+
+// Boot tells the shell whom to stay in touch with and who is in good standing.
+func (o *Observer) Boot(ctx *step.Context) {
+	o.upSince, o.watched = ctx.Now, ctx.Minute()
+	if !o.founded {
+		return
+	}
+	for _, a := range o.roster.Members() {
+		o.tellStanding(ctx, a)
+	}
+	o.contactOperators(ctx)
+	for _, a := range o.offers.Keys() {
+		if c, _, ok := o.roster.Credential(a); ok && a != o.self && o.listed[a].Live(ctx.Now) {
+			ctx.Out.Contacts = append(ctx.Out.Contacts, step.Contact{Key: c.Subject, Addrs: o.listed[a].Addrs, Keep: true})
+		}
+	}
+}
+
+// Response takes the answer to one of the observer's own questions.
+func (o *Observer) Response(ctx *step.Context, r step.Response) bool {
+	f, ok := o.awaiting[r.ID]
+	if ok {
+		delete(o.awaiting, r.ID)
+		f(ctx, r)
+	}
+	return ok
+}
+
+// Tick does what is due and says when something is due next.
+func (o *Observer) Tick(ctx *step.Context) member.Time {
+	wake := o.tickJoin(ctx)
+	if !o.founded {
+		return wake
+	}
+	m := ctx.Minute()
+	if m > o.watched {
+		o.closeMinutes(ctx, m)
+		o.watched = m
+		o.expireOffers(ctx)
+		if n := len(o.order); n > 0 {
+			o.askSync(ctx, o.order[int(draw(ctx, m)%uint64(n))])
+		}
+		o.renew(ctx)
+	}
+	next := ctx.Clock.Tick(m + 1)
+	if wake == 0 || next < wake {
+		wake = next
+	}
+	return wake
+}
+
+// draw is a number that peers cannot foresee, one for each minute and run.
+func draw(ctx *step.Context, m member.Minute) uint64 {
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], uint64(m))
+	h := identity.Keccak([]byte("souk/draw/1"), ctx.Boot.Seed[:], b[:])
+	return binary.BigEndian.Uint64(h[:8])
+}
+
+// expireOffers forgets offers that ended an hour ago.
+func (o *Observer) expireOffers(ctx *step.Context) {
+	for _, a := range o.offers.Keys() {
+		if o.listed[a].Expires+member.Hour < ctx.Now && a != o.self {
+			o.offers.Delete(a)
+			delete(o.listed, a)
+		}
+	}
+}
+
+// renew asks the issuer for this node's next credential once the current one is old enough. The operator renews its own.
+func (o *Observer) renew(ctx *step.Context) {
+	c, _, ok := o.Credential(o.self)
+	if !ok || c.Issuer == o.self || ctx.Now-c.NotBefore < member.Time(o.policy.RenewAfter)*member.Second {
+		return
+	}
+	if ctx.Now < o.renewing {
+		return
+	}
+	o.renewing = ctx.Now + 10*ctx.Clock.Slot
+	o.awaiting[ctx.Send(c.Issuer, step.ProtoBank, step.OpRenew, step.RenewBody{Serial: c.Serial})] = func(ctx *step.Context, r step.Response) {
+		if next, ok := step.Find[member.Credential](r.Objects); ok && next.Value().Address() == o.self {
+			if o.take(ctx, next.Value(), next.Object()) {
+				ctx.Publish(step.TopicMembers, next.Object())
+			}
+		}
+	}
+}
+
+// Expired reports whether the offer of a host has run out.
+func (o *Observer) Expired(host identity.Address, now member.Time) bool {
+	f, ok := o.listed[host]
+	return !ok || !f.Live(now)
+}

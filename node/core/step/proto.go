@@ -1,0 +1,199 @@
+package step
+
+import (
+	"fmt"
+
+	"souk/p2p/identity"
+	"souk/p2p/member"
+	"souk/p2p/wire"
+)
+
+// A Protocol is a kind of stream between two nodes.
+type Protocol string
+
+// The protocols. Hello and join are open to strangers.
+const (
+	ProtoHello Protocol = "/souk/hello/1"
+	ProtoJoin  Protocol = "/souk/join/1"
+	ProtoSync  Protocol = "/souk/sync/1"
+	ProtoLease Protocol = "/souk/lease/1" // consumer to host
+	ProtoBank  Protocol = "/souk/bank/1"  // to an operator
+	ProtoLogs  Protocol = "/souk/logs/1"  // a long stream: the pod's output
+)
+
+// An Op is what a frame asks or answers. Numbers are on the wire: append only.
+type Op uint8
+
+// The operations of each protocol: objects → answer's objects; bodies are the types below.
+const (
+	OpOK Op = 1 // the answer, where there is nothing else to say
+
+	OpJoin  Op = 10 // JoinRequest, body JoinBody → charter, policy, [credentials]; body JoinAnswer
+	OpRenew Op = 11 // body RenewBody → credential: the bearer asks for its next one
+
+	OpSync Op = 15 // body SyncBody → charter, policy, credentials, revocations, offers; body SyncAnswer
+
+	OpRequest  Op = 20 // Request → Quote
+	OpAccept   Op = 21 // Terms, Reservation; body AcceptBody → Cert
+	OpGetLease Op = 22 // body LeaseBody → Cert, or NoLease: what became of an Accept
+	OpAlive    Op = 23 // Alive; body AliveBody → AliveReply, Usage…, Notice…
+	OpVoucher  Op = 24 // Voucher →
+	OpCommand  Op = 25 // Command → body CommandAnswer
+	OpRaise    Op = 26 // Reservation → : a newer one for a running lease
+	OpUsage    Op = 27 // body UsageBody → Usage…: entries that the consumer lacks
+	OpDecline  Op = 28 // body LeaseBody → NoLease: the consumer gives a quote up
+
+	OpReserve Op = 40 // Reserve, Quote → Reservation
+	OpSettle  Op = 41 // Voucher, Usage → SettleReceipt
+	OpFinal   Op = 42 // Final, [Voucher, Usage] → SettleReceipt
+	OpNoLease Op = 43 // NoLease → SettleReceipt
+	OpClose   Op = 44 // Close, [Voucher] →
+	OpBalance Op = 45 // → body BalanceAnswer
+	OpRefresh Op = 46 // body LeaseBody; from the lease's host or consumer → Reservation, raised as far as funds allow
+	OpLower   Op = 47 // Lower → Reservation
+	OpReceipt Op = 48 // body LeaseBody; from the lease's consumer or host → [SettleReceipt], Reservation
+)
+
+// Bodies of requests and answers: parameters that need no signature.
+type (
+	// HelloBody goes both ways in /souk/hello/1, with the speaker's credential, if it has one, as the only object.
+	HelloBody struct {
+		Market  identity.Hash `cbor:"1,keyasint"`
+		Policy  uint64        `cbor:"2,keyasint"`
+		Now     member.Time   `cbor:"3,keyasint"`
+		Version string        `cbor:"4,keyasint"`
+		Addrs   []string      `cbor:"5,keyasint"`
+	}
+	// JoinBody carries the invite's secret to its operator.
+	JoinBody struct {
+		Secret wire.ID       `cbor:"1,keyasint"`
+		Market identity.Hash `cbor:"2,keyasint"`
+	}
+	// JoinAnswer tells the newcomer where it stands.
+	JoinAnswer struct {
+		State  JoinState `cbor:"1,keyasint"`
+		Reason string    `cbor:"2,keyasint"`
+	}
+	// RenewBody is empty: the stream's peer is the subject.
+	RenewBody struct {
+		Serial uint64 `cbor:"1,keyasint"` // of the credential held
+	}
+	// SyncBody lists what the asker holds: the first 8 bytes of refs.
+	SyncBody struct {
+		Have []uint64 `cbor:"1,keyasint"`
+	}
+	// SyncAnswer says whether more would come.
+	SyncAnswer struct {
+		More bool `cbor:"1,keyasint"`
+	}
+	// LeaseBody names a lease.
+	LeaseBody struct {
+		Lease wire.ID `cbor:"1,keyasint"`
+	}
+	// AcceptBody carries what the terms name by hash: the request's ref says which quote.
+	AcceptBody struct {
+		Quote identity.Hash `cbor:"1,keyasint"`
+	}
+	// AliveBody says which usage entries and commands the consumer knows of.
+	AliveBody struct {
+		UsageSeq uint64 `cbor:"1,keyasint"`
+	}
+	// AliveAnswer goes with the reply.
+	AliveAnswer struct {
+		Command  uint64 `cbor:"1,keyasint"` // highest command carried out
+		Pulled   int64  `cbor:"2,keyasint"` // bytes
+		PullSize int64  `cbor:"3,keyasint"`
+		Detail   string `cbor:"4,keyasint"` // why it failed, for people
+	}
+	// UsageBody asks for entries from a sequence on.
+	UsageBody struct {
+		Lease wire.ID `cbor:"1,keyasint"`
+		From  uint64  `cbor:"2,keyasint"`
+	}
+	// CommandAnswer tells what became of a command.
+	CommandAnswer struct {
+		Seq    uint64 `cbor:"1,keyasint"`
+		LogSeq uint64 `cbor:"2,keyasint"`
+	}
+	// BalanceAnswer is what the bank knows of the asker's account.
+	BalanceAnswer struct {
+		Account   identity.Address `cbor:"1,keyasint" json:"account"`
+		Deposited int64            `cbor:"2,keyasint" json:"deposited"`
+		Available int64            `cbor:"3,keyasint" json:"available"`
+		Reserved  int64            `cbor:"4,keyasint" json:"reserved"`
+		Payable   int64            `cbor:"5,keyasint" json:"payable"`
+		Settled   int64            `cbor:"6,keyasint" json:"settled"`
+		PaidOut   int64            `cbor:"7,keyasint" json:"paidOut"`
+		Burn      int64            `cbor:"8,keyasint" json:"burn"`
+		Entries   uint64           `cbor:"9,keyasint" json:"entries"` // of the bank's journal
+		Fees      int64            `cbor:"10,keyasint" json:"fees"`
+	}
+)
+
+// A JoinState is where a newcomer stands.
+type JoinState uint8
+
+// The states of joining.
+const (
+	JoinPending  JoinState = 1
+	JoinApproved JoinState = 2
+	JoinRejected JoinState = 3
+)
+
+// A Refusal is a peer's no. Codes are on the wire: append only.
+type Refusal struct {
+	Code   RefusalCode `cbor:"1,keyasint"`
+	Reason string      `cbor:"2,keyasint"`
+}
+
+// Error is the refusal in words.
+func (r *Refusal) Error() string { return r.Reason }
+
+// Refuse makes a Refusal.
+func Refuse(code RefusalCode, format string, args ...any) *Refusal {
+	s := fmt.Sprintf(format, args...)
+	if len(s) > 512 {
+		s = s[:512]
+	}
+	return &Refusal{Code: code, Reason: s}
+}
+
+// A RefusalCode tells refusals apart.
+type RefusalCode uint16
+
+// The codes. Those up to 9 are the network's own.
+const (
+	RefuseNoCredential RefusalCode = 1
+	RefuseRevoked      RefusalCode = 2
+	RefuseOtherMarket  RefusalCode = 3
+	RefuseClock        RefusalCode = 4
+	RefuseBusy         RefusalCode = 5
+	RefuseBadHello     RefusalCode = 6
+
+	RefuseBadRequest RefusalCode = 10 // malformed, or objects that do not belong together
+	RefuseNotForYou  RefusalCode = 11 // the asker has no right to it
+	RefuseUnknown    RefusalCode = 12 // no such lease, reservation, …
+	RefuseStale      RefusalCode = 13 // older than what is known
+	RefuseInternal   RefusalCode = 14
+
+	RefuseInviteUsed    RefusalCode = 20
+	RefuseInviteExpired RefusalCode = 21
+	RefuseInviteForeign RefusalCode = 22
+	RefuseInviteRole    RefusalCode = 23
+	RefuseAgreement     RefusalCode = 24
+
+	RefuseNoGPUs      RefusalCode = 30
+	RefusePrice       RefusalCode = 31 // below the host's price or floor
+	RefuseSpec        RefusalCode = 32 // image, disk or limits that this host does not take
+	RefuseCooldown    RefusalCode = 33 // too many abandoned holds
+	RefuseExpired     RefusalCode = 34 // the hold is over
+	RefuseReservation RefusalCode = 35 // does not cover the lease, or another bank's
+	RefuseUnpaid      RefusalCode = 36 // a voucher is due first
+	RefuseState       RefusalCode = 37 // the lease is not in a state for it
+	RefuseWithdrawn   RefusalCode = 38 // the host takes no new leases
+
+	RefuseFunds   RefusalCode = 50
+	RefuseMoney   RefusalCode = 51 // any other no of the bank
+	RefuseLimit   RefusalCode = 52
+	RefuseVoucher RefusalCode = 53 // does not fit the entry that it names
+)
