@@ -2,7 +2,7 @@ package market
 
 import (
 	"bytes"
-	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,7 +17,7 @@ import (
 const billFormat = "souk bill 1"
 
 // Encode is the bill's file: JSON in its one accepted spelling. Every signed object stands on a line of its own, with its
-// kind, a sentence on what it says where that is short, its payload and its signature in base64. The head and the
+// kind, a sentence on what it says where that is short, its payload and its signature in hex. The head and the
 // sentences are for people; VerifyBill recomputes them.
 func (b Bill) Encode() []byte { return b.encode(b.decode()) }
 
@@ -110,16 +110,26 @@ func (w *billWriter) object(o wire.Object, says string) {
 		w.text(`,"says":"` + says + `"`)
 	}
 	w.text(`,"payload":"`)
-	w.buf = base64.StdEncoding.AppendEncode(w.buf, o.Payload)
+	w.buf = hex.AppendEncode(w.buf, o.Payload)
 	w.text(`","signature":"`)
-	w.buf = base64.StdEncoding.AppendEncode(w.buf, o.Sig[:])
+	w.buf = hex.AppendEncode(w.buf, o.Sig[:])
 	w.text(`"}`)
 }
 
 // billObject is an object as a file has it. Its kind follows from where it stands.
 type billObject struct {
-	Payload   []byte `json:"payload"`
-	Signature []byte `json:"signature"`
+	Payload   hexBytes `json:"payload"`
+	Signature hexBytes `json:"signature"`
+}
+
+// hexBytes are bytes as a file has them.
+type hexBytes []byte
+
+// UnmarshalText reads hex digits.
+func (h *hexBytes) UnmarshalText(text []byte) error {
+	b, err := hex.AppendDecode(nil, text)
+	*h = b
+	return err
 }
 
 // object is the signed object. A signature of another length gives none, which no key verifies.

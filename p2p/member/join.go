@@ -1,7 +1,6 @@
 package member
 
 import (
-	"encoding/base32"
 	"errors"
 	"fmt"
 	"strings"
@@ -113,7 +112,41 @@ type Invite struct {
 
 const invitePrefix = "souk1"
 
-var inviteText = base32.NewEncoding("abcdefghijkmnpqrstuvwxyz23456789").WithPadding(base32.NoPadding)
+// inviteDigits write five bits each; 0, 1, l and o are left out, because they are mistaken for one another.
+const inviteDigits = "abcdefghijkmnpqrstuvwxyz23456789"
+
+// encodeDigits writes bytes in digits, the last one filled up with zero bits.
+func encodeDigits(b []byte) string {
+	out := make([]byte, 0, (len(b)*8+4)/5)
+	var acc, bits uint
+	for _, c := range b {
+		acc, bits = acc<<8|uint(c), bits+8
+		for ; bits >= 5; bits -= 5 {
+			out = append(out, inviteDigits[acc>>(bits-5)&31])
+		}
+	}
+	if bits > 0 {
+		out = append(out, inviteDigits[acc<<(5-bits)&31])
+	}
+	return string(out)
+}
+
+// decodeDigits reads what encodeDigits wrote, and nothing else.
+func decodeDigits(s string) ([]byte, bool) {
+	out := make([]byte, 0, len(s)*5/8)
+	var acc, bits uint
+	for i := range len(s) {
+		d := strings.IndexByte(inviteDigits, s[i])
+		if d < 0 {
+			return nil, false
+		}
+		if acc, bits = acc<<5|uint(d), bits+5; bits >= 8 {
+			bits -= 8
+			out = append(out, byte(acc>>bits))
+		}
+	}
+	return out, encodeDigits(out) == s
+}
 
 // ErrInvite is what a code that cannot be read is refused with.
 var ErrInvite = errors.New("member: not an invite code")
@@ -122,7 +155,7 @@ var ErrInvite = errors.New("member: not an invite code")
 func (i Invite) Code() string {
 	b := wire.Marshal(i)
 	sum := identity.Keccak([]byte(invitePrefix), b)
-	return invitePrefix + inviteText.EncodeToString(append(b, sum[:4]...))
+	return invitePrefix + encodeDigits(append(b, sum[:4]...))
 }
 
 // SecretHash is what the operator keeps of the secret.
@@ -141,8 +174,8 @@ func ParseInvite(code string) (Invite, error) {
 	if len(body) > 4096 {
 		return i, fmt.Errorf("%w: too long", ErrInvite)
 	}
-	b, err := inviteText.DecodeString(body)
-	if err != nil || len(b) < 8 || inviteText.EncodeToString(b) != body {
+	b, ok := decodeDigits(body)
+	if !ok || len(b) < 8 {
 		return i, fmt.Errorf("%w: mistyped or cut; copy it whole", ErrInvite)
 	}
 	payload, sum := b[:len(b)-4], b[len(b)-4:]
