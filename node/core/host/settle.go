@@ -95,8 +95,13 @@ func (h *Host) lowerNow(ctx *step.Context, id wire.ID, l *lease) {
 	h.retry[id] = ctx.Now + 2*ctx.Clock.Slot
 	low := ledger.Lower{Host: ctx.Self, Lease: id, Reservation: l.Reservation.ID, Seq: l.Reservation.Seq, Cap: target, At: ctx.Now}
 	h.ask(ctx, l.Reservation.Operator, step.OpLower, nil, func(ctx *step.Context, r step.Response) {
-		if r.Err == nil || r.Err.Refusal != nil {
-			l := h.leases.Get(id)
+		switch l := h.leases.Get(id); {
+		case r.Err != nil && r.Err.Refusal == nil:
+		case r.Err != nil && r.Err.Refusal.Code == step.RefuseStale: // the bank has raised it meanwhile
+			h.ask(ctx, l.Reservation.Operator, step.OpReceipt, step.LeaseBody{Lease: id}, func(ctx *step.Context, r step.Response) {
+				h.reserved(ctx, id, r)
+			})
+		default:
 			l.Lowered = true
 			h.leases.Touch(id)
 			h.reserved(ctx, id, r)

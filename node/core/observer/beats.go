@@ -117,7 +117,15 @@ type (
 	}
 	// Reputation asks what this node saw of a host. Answer: Repute.
 	Reputation struct{ Host string }
+	// Vouch asks for the objects that say who the parties of a lease are, and under which policy. Answer: Vouched.
+	Vouch struct {
+		Host, Consumer identity.Address
+		Policy         uint64
+	}
 )
+
+// Vouched is who the parties of a lease are, in signed objects. Drafts among them are this node's own.
+type Vouched struct{ Charter, Policy, Host, Consumer wire.Object }
 
 // Listed is the answer to Offers.
 type Listed struct {
@@ -155,10 +163,24 @@ func (o *Observer) localViews(ctx *step.Context, id uint64, cmd any) bool {
 	case Reputation:
 		v, p := o.repute(ctx, c)
 		respond(ctx, id, v, p)
+	case Vouch:
+		v, p := o.vouch(c)
+		respond(ctx, id, v, p)
 	default:
 		return false
 	}
 	return true
+}
+
+func (o *Observer) vouch(c Vouch) (Vouched, *step.Problem) {
+	_, charter := o.Charter()
+	_, host, ok1 := o.Credential(c.Host)
+	_, consumer, ok2 := o.Credential(c.Consumer)
+	policy := o.policies.Get(c.Policy)
+	if !ok1 || !ok2 || policy == nil {
+		return Vouched{}, step.Fail(step.ProblemNotFound, "try again once this node has caught up with its peers", "a credential or the policy of this lease is not known here")
+	}
+	return Vouched{Charter: charter, Policy: policy.Object, Host: host, Consumer: consumer}, nil
 }
 
 func respond[T any](ctx *step.Context, id uint64, v T, p *step.Problem) {

@@ -1,0 +1,376 @@
+package consumer
+
+import (
+	"slices"
+
+	"souk/ledger"
+	"souk/market"
+	"souk/node/core/step"
+	"souk/p2p/identity"
+	"souk/p2p/member"
+	"souk/p2p/wire"
+)
+
+// A fakeHost keeps to the rules of a host, except where a test tells it not to.
+type fakeHost struct {
+	r      *rig
+	name   string
+	self   identity.Address
+	offer  market.Offer
+	quotes map[wire.ID]wire.Object
+	asked  map[wire.ID]market.Request
+	leases map[wire.ID]*fakeLease
+	sent   map[step.Op]int // requests received
+
+	refuse map[step.Op]*step.Refusal
+	worse  func(*market.Terms)
+	tamper func(*ledger.Usage)
+	setup  member.Time // from certificate to running
+}
+
+type fakeLease struct {
+	terms   market.Terms
+	ref     identity.Hash
+	cert    wire.Object
+	state   market.State
+	reason  market.Reason
+	start   identity.Hash
+	upAt    member.Time
+	stopAt  member.Time // of the container; 0: up
+	endAt   member.Time
+	answers market.Answered
+	place   ledger.Place
+	entries []wire.Object
+	bill    bill
+	paid    ledger.Voucher
+	command uint64
+	notice  wire.Object
+	final   bool
+}
+
+func newHost(r *rig, name string, price ledger.Rate) *fakeHost {
+	h := &fakeHost{r: r, name: name, self: named(name), quotes: map[wire.ID]wire.Object{}, asked: map[wire.ID]market.Request{},
+		leases: map[wire.ID]*fakeLease{}, sent: map[step.Op]int{}, refuse: map[step.Op]*step.Refusal{}, setup: 30 * member.Second}
+	h.offer = market.Offer{
+		Host: h.self, Seq: 1, At: r.now, Expires: r.now + 365*member.Day, Grace: 5, Disk: 100_000_000, Stopped: 200_000_000,
+		Groups:  []market.Group{{Model: "RTX_4090", MemoryMiB: 24576, Count: 8, Free: 8, Price: price, Floor: price / 3, SpotNow: price / 3, OnDemand: 8, Simulated: true}},
+		Machine: member.Machine{DiskGiB: 1000, Runtime: "process"},
+	}
+	return h
+}
+
+func (h *fakeHost) serve(s step.Send) ([]wire.Object, any, *step.Refusal) {
+	op := step.Op(s.Frame.Op)
+	h.sent[op]++
+	if no := h.refuse[op]; no != nil {
+		return nil, nil, no
+	}
+	h.close()
+	switch op {
+	case step.OpRequest:
+		q := decode[market.Request](h.r, s.Frame.Objects[0])
+		return h.quote(q, s.Frame.Objects[0].Ref(h.r.market)), nil, nil
+	case step.OpAccept:
+		return h.accept(s)
+	case step.OpGetLease:
+		id := lease(s)
+		if l := h.leases[id]; l != nil {
+			return []wire.Object{l.cert}, nil, nil
+		}
+		if _, open := h.quotes[id]; open && h.r.now < h.expires(id) {
+			return nil, nil, step.Refuse(step.RefuseState, "the quote stands")
+		}
+		return h.noLease(id)
+	case step.OpDecline:
+		id := lease(s)
+		if h.leases[id] != nil {
+			return nil, nil, step.Refuse(step.RefuseState, "it is made")
+		}
+		delete(h.quotes, id)
+		return h.noLease(id)
+	case step.OpAlive:
+		return h.alive(s)
+	case step.OpVoucher:
+		v := decode[ledger.Voucher](h.r, s.Frame.Objects[0])
+		l := h.leases[v.Lease]
+		if v.Seq < l.bill.Seq {
+			return nil, nil, step.Refuse(step.RefuseStale, "old")
+		}
+		if v.Seq != l.bill.Seq || v.Usage != l.bill.Ref || v.Total != l.bill.Total {
+			return nil, nil, step.Refuse(step.RefuseVoucher, "another entry")
+		}
+		l.paid = v
+		return nil, nil, nil
+	case step.OpCommand:
+		return h.obey(s)
+	case step.OpUsage:
+		b, _ := step.Body[step.UsageBody](s.Frame.Body)
+		return h.leases[b.Lease].entries[b.From-1:], nil, nil
+	case step.OpRaise:
+		return nil, nil, nil
+	}
+	return nil, nil, step.Refuse(step.RefuseBadRequest, "what?")
+}
+
+func decode[T wire.Message](r *rig, o wire.Object) T {
+	m, err := wire.Decode[T](o)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return m
+}
+
+func lease(s step.Send) wire.ID {
+	b, _ := step.Body[step.LeaseBody](s.Frame.Body)
+	return b.Lease
+}
+
+func (h *fakeHost) quote(q market.Request, ref identity.Hash) []wire.Object {
+	if o, ok := h.quotes[q.Lease]; ok {
+		return []wire.Object{o}
+	}
+	price := h.offer.Groups[0].Price
+	if q.Type == market.Spot {
+		price = q.Rate
+	}
+	tariff, err := tariffOf(h.offer, price, q.GPUs, q.Spec.Disk, q.Spec.Volume)
+	if err != nil {
+		h.r.t.Fatal(err)
+	}
+	t := market.Terms{
+		Lease: q.Lease, Seq: 1, Host: h.self, Consumer: q.Consumer, By: q.By, Attendant: q.Consumer, Bid: q.Bid, Type: q.Type,
+		GPUs: q.GPUs, Model: q.Model, Rate: price, Tariff: tariff, Disk: q.Spec.Disk, Volume: q.Spec.Volume, VolumeID: q.Lease,
+		Grace: 5, Minutes: q.Minutes, Budget: q.Budget, OnEnd: q.OnEnd, Resume: q.Resume, Hold: uint64(h.r.policy.DataHold),
+		Isolation: "process", Spec: q.Spec.Hash(), Image: q.Spec.Digest(), Reservation: q.Reservation, Policy: 1, Simulated: true,
+	}
+	if h.worse != nil {
+		h.worse(&t)
+	}
+	o := h.r.seal(h.self, market.Quote{Host: h.self, Lease: q.Lease, Request: ref, Terms: wire.Marshal(t), At: h.r.now, Expires: h.r.now + 10*member.Second})
+	h.quotes[q.Lease], h.asked[q.Lease] = o, q
+	return []wire.Object{o}
+}
+
+func (h *fakeHost) expires(id wire.ID) member.Time {
+	return decode[market.Quote](h.r, h.quotes[id]).Expires
+}
+
+func (h *fakeHost) noLease(id wire.ID) ([]wire.Object, any, *step.Refusal) {
+	q, ok := h.asked[id]
+	if !ok {
+		return nil, nil, step.Refuse(step.RefuseUnknown, "no such lease")
+	}
+	return []wire.Object{h.r.seal(h.self, ledger.NoLease{Host: h.self, Lease: id, Reservation: q.Reservation, At: h.r.now})}, nil, nil
+}
+
+func (h *fakeHost) accept(s step.Send) ([]wire.Object, any, *step.Refusal) {
+	r := h.r
+	t := decode[market.Terms](r, s.Frame.Objects[0])
+	ref := s.Frame.Objects[0].Ref(r.market)
+	if l := h.leases[t.Lease]; l != nil {
+		return []wire.Object{l.cert}, nil, nil
+	}
+	q, ok := h.quotes[t.Lease]
+	if !ok || r.now >= h.expires(t.Lease) {
+		return nil, nil, step.Refuse(step.RefuseExpired, "too late")
+	}
+	want, _ := decode[market.Quote](r, q).Contract(q.Ref(r.market))
+	if wire.Draft(want).Ref(r.market) != ref || s.Frame.Objects[1].Kind != wire.KindReservation {
+		return nil, nil, step.Refuse(step.RefuseBadRequest, "other terms")
+	}
+	cert := r.seal(h.self, market.Cert{Host: h.self, Lease: t.Lease, Terms: ref, Minute: r.minute(), At: r.now})
+	h.leases[t.Lease] = &fakeLease{terms: t, ref: ref, cert: cert, state: market.StateSetup, upAt: r.now + h.setup,
+		start: identity.Keccak(t.Lease[:], []byte{1}), place: ledger.Place{Head: cert.Ref(r.market), Next: r.minute()}}
+	return []wire.Object{cert}, nil, nil
+}
+
+func (h *fakeHost) obey(s step.Send) ([]wire.Object, any, *step.Refusal) {
+	c := decode[market.Command](h.r, s.Frame.Objects[0])
+	l := h.leases[c.Lease]
+	if c.Seq > l.command {
+		l.command = c.Seq
+		switch c.Order {
+		case market.CommandStop:
+			l.stopAt, l.state, l.reason = h.r.now, market.StateStopped, market.ReasonConsumer
+		case market.CommandStart:
+			l.upAt, l.stopAt, l.state = h.r.now+h.setup, 0, market.StateSetup
+			l.start = identity.Keccak(c.Lease[:], []byte{byte(c.Seq + 1)})
+		default:
+			if l.stopAt == 0 {
+				l.stopAt = h.r.now
+			}
+			l.endAt, l.state, l.reason = h.r.now, market.StateEnded, market.ReasonConsumer
+		}
+	}
+	return nil, step.CommandAnswer{Seq: l.command}, nil
+}
+
+func (h *fakeHost) alive(s step.Send) ([]wire.Object, any, *step.Refusal) {
+	r := h.r
+	a := decode[market.Alive](r, s.Frame.Objects[0])
+	l := h.leases[a.Lease]
+	if a.Top >= l.answers.Top {
+		l.answers = market.Answered{Top: a.Top, Bits: a.Answered}
+	}
+	h.close()
+	b, _ := step.Body[step.AliveBody](s.Frame.Body)
+	rep := market.AliveReply{Host: h.self, Lease: a.Lease, Nonce: a.Nonce, Minute: r.minute(), State: l.state, Reason: l.reason, UsageSeq: l.place.Seq, UsageHead: l.place.Head}
+	if l.state == market.StateRunning {
+		rep.Start = l.start
+	}
+	out := []wire.Object{r.seal(h.self, rep)}
+	out = append(out, l.entries[min(b.UsageSeq, uint64(len(l.entries))):]...)
+	if !l.notice.IsZero() {
+		out = append(out, l.notice)
+	}
+	return out, step.AliveAnswer{Command: l.command}, nil
+}
+
+// close ends the minutes of all leases that are over, as far as their status is known, and settles what is final.
+func (h *fakeHost) close() {
+	ids := make([]wire.ID, 0, len(h.leases))
+	for id := range h.leases {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, func(a, b wire.ID) int { return slices.Compare(a[:], b[:]) })
+	for _, id := range ids {
+		l := h.leases[id]
+		if l.state == market.StateSetup && h.r.now >= l.upAt {
+			l.state = market.StateRunning
+		}
+		for !l.final && l.place.Next < h.r.minute() && h.closeMinute(id, l) {
+		}
+		c, due := h.r.clock(), member.Time(0)
+		if l.final {
+			due = c.Due(l.place.Next)
+		}
+		if l.final && (l.paid.Total >= l.bill.Total || h.r.now >= due) {
+			h.r.bank.final(l)
+		}
+	}
+}
+
+func (h *fakeHost) closeMinute(id wire.ID, l *fakeLease) bool {
+	c, m := h.r.clock(), l.place.Next
+	from, to := c.Tick(m), c.Tick(m+1)
+	u := ledger.Usage{Status: ledger.StatusPartial}
+	switch {
+	case l.upAt <= from && (l.stopAt == 0 || l.stopAt >= to):
+		u.Status = ledger.StatusUnattended
+		if l.answers.Has(m) {
+			u.Status, u.Basis, u.Billable, u.GPUs, u.Start = ledger.StatusRunning, ledger.BasisAttended, 1, []string{"a", "b"}, l.start
+		} else if h.r.now < c.Due(m+1) {
+			return false
+		} else if l.state == market.StateRunning {
+			l.state, l.reason, l.stopAt = market.StateStopped, market.ReasonUnpaid, h.r.now
+		}
+	case l.upAt >= to:
+		u.Status = ledger.StatusSetup
+	case l.stopAt != 0 && l.stopAt <= from && l.endAt == 0:
+		u.Status = ledger.StatusHold
+		if l.answers.Has(m) {
+			u.Status, u.Basis, u.Billable = ledger.StatusStopped, ledger.BasisAttended, 1
+		}
+	}
+	u.Host, u.Lease, u.Seq, u.First, u.Count, u.Terms, u.Prev = h.self, id, l.place.Seq+1, m, 1, l.ref, l.place.Head
+	rate, _ := l.terms.Tariff.Rate(u.Status)
+	meter, _ := l.place.Meter.Add(rate, u.Minutes()*c.Seconds())
+	u.Numerator = meter.Numerator
+	u.Final = l.endAt != 0 && m >= c.Minute(l.endAt)
+	if h.tamper != nil {
+		h.tamper(&u)
+	}
+	o := h.r.seal(h.self, u)
+	l.place = ledger.Place{Seq: u.Seq, Head: o.Ref(h.r.market), Next: m + 1, Meter: ledger.Meter{Numerator: u.Numerator}}
+	l.entries = append(l.entries, o)
+	if u.Owed() > l.bill.Total {
+		l.bill = bill{u.Seq, l.place.Head, m, u.Owed()}
+	}
+	l.final = u.Final
+	return true
+}
+
+// A fakeBank sets aside and releases.
+type fakeBank struct {
+	r      *rig
+	self   identity.Address
+	holds  map[wire.ID]*fakeHold // by reservation
+	funds  ledger.Amount
+	down   bool
+	meddle func(*ledger.Reservation)
+	closed int
+}
+
+type fakeHold struct {
+	res     ledger.Reservation
+	receipt wire.Object
+	open    bool
+}
+
+func (b *fakeBank) of(lease wire.ID) *fakeHold {
+	for _, h := range b.holds {
+		if h.res.Lease == lease {
+			return h
+		}
+	}
+	return nil
+}
+
+func (b *fakeBank) serve(s step.Send) ([]wire.Object, any, *step.Refusal) {
+	switch step.Op(s.Frame.Op) {
+	case step.OpReserve:
+		q := decode[ledger.Reserve](b.r, s.Frame.Objects[0])
+		if h := b.holds[q.Reservation]; h != nil {
+			return []wire.Object{b.r.seal(b.self, h.res)}, nil, nil
+		}
+		if q.Cap > b.funds {
+			return nil, nil, step.Refuse(step.RefuseFunds, "%s is asked, %s is there", q.Cap.Text(), b.funds.Text())
+		}
+		res := ledger.Reservation{ID: q.Reservation, Seq: 1, Operator: b.self, Consumer: q.Consumer, By: q.By, Host: q.Host, Lease: q.Lease,
+			Cap: q.Cap, MaxRate: q.MaxRate, Opened: b.r.now, RedeemBy: b.r.now + 90*member.Day, Entry: 1}
+		if b.meddle != nil {
+			b.meddle(&res)
+		}
+		b.holds[q.Reservation] = &fakeHold{res: res, open: true}
+		return []wire.Object{b.r.seal(b.self, res)}, nil, nil
+	case step.OpRefresh:
+		h := b.of(lease(s))
+		h.res.Seq++
+		h.res.Cap += h.res.Cap / 2
+		return []wire.Object{b.r.seal(b.self, h.res)}, nil, nil
+	case step.OpReceipt:
+		h := b.of(lease(s))
+		if h.receipt.IsZero() {
+			return []wire.Object{b.r.seal(b.self, h.res)}, nil, nil
+		}
+		return []wire.Object{h.receipt, b.r.seal(b.self, h.res)}, nil, nil
+	case step.OpNoLease:
+		n := decode[ledger.NoLease](b.r, s.Frame.Objects[0])
+		h := b.holds[n.Reservation]
+		if h == nil {
+			return nil, nil, step.Refuse(step.RefuseUnknown, "no such reservation")
+		}
+		h.open = false
+		return nil, nil, nil
+	case step.OpClose:
+		q := decode[ledger.Close](b.r, s.Frame.Objects[0])
+		b.closed++
+		if h := b.holds[q.Reservation]; h != nil {
+			h.open = false
+		}
+		return nil, nil, nil
+	case step.OpBalance:
+		return nil, step.BalanceAnswer{Account: b.r.self, Available: int64(b.funds)}, nil
+	}
+	return nil, nil, step.Refuse(step.RefuseBadRequest, "what?")
+}
+
+func (b *fakeBank) final(l *fakeLease) {
+	h := b.holds[l.terms.Reservation]
+	if h == nil || !h.receipt.IsZero() {
+		return
+	}
+	h.open = false
+	h.receipt = b.r.seal(b.self, ledger.SettleReceipt{Operator: b.self, Host: l.terms.Host, Lease: l.terms.Lease, Reservation: h.res.ID,
+		Paid: l.paid.Total, Released: true, Entry: 2, At: b.r.now})
+}
