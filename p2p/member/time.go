@@ -1,6 +1,9 @@
 package member
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // A Time is an instant: milliseconds since 1970, UTC. It enters the pure packages in inputs and is never asked for there.
 type Time int64
@@ -23,6 +26,28 @@ func (t Time) Span() time.Duration { return time.Duration(t) * time.Millisecond 
 
 // String is RFC 3339 in UTC.
 func (t Time) String() string { return t.Go().Format(time.RFC3339) }
+
+// MarshalText is String, and nothing for the zero Time, which means never. On the wire a Time is a number all the same.
+func (t Time) MarshalText() ([]byte, error) {
+	if t == 0 {
+		return nil, nil
+	}
+	return []byte(t.Go().Format("2006-01-02T15:04:05.999Z07:00")), nil
+}
+
+// UnmarshalText reads what MarshalText wrote, and any other RFC 3339 time.
+func (t *Time) UnmarshalText(b []byte) error {
+	if len(b) == 0 {
+		*t = 0
+		return nil
+	}
+	at, err := time.Parse(time.RFC3339, string(b))
+	if err != nil {
+		return fmt.Errorf("member: %q is not a time; want RFC 3339, as in 2026-10-01T02:00:00Z", b)
+	}
+	*t = At(at)
+	return nil
+}
 
 // A Minute is one slot of a market, counted from 1970: floor(unix seconds / slot). It is 60 s long except in testnets.
 type Minute uint64
