@@ -36,6 +36,17 @@ func (s State) String() string {
 // MarshalText is String.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// UnmarshalText reads a state's name.
+func (s *State) UnmarshalText(b []byte) error {
+	for i, name := range stateNames {
+		if name == string(b) {
+			*s = State(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("market: no state %q", b)
+}
+
 // Up reports whether a container may exist.
 func (s State) Up() bool { return s == StateSetup || s == StateRunning || s == StateStopping }
 
@@ -96,6 +107,17 @@ func (r Reason) String() string {
 
 // MarshalText is String.
 func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText reads a reason's code word.
+func (r *Reason) UnmarshalText(b []byte) error {
+	for i, name := range reasonNames {
+		if name == string(b) {
+			*r = Reason(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("market: no reason %q", b)
+}
 
 // transitions is every allowed change of state. What is not here is a bug.
 var transitions = map[State][]State{

@@ -134,3 +134,9 @@ func (k BidKind) String() string {
 
 // MarshalText is String.
 func (k BidKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText is ParseBidKind.
+func (k *BidKind) UnmarshalText(b []byte) (err error) {
+	*k, err = ParseBidKind(string(b))
+	return err
+}
