@@ -268,7 +268,9 @@ func (h *fakeHost) closeMinute(id wire.ID, l *fakeLease) bool {
 		u.Status = ledger.StatusSetup
 	case l.stopAt != 0 && l.stopAt <= from && l.endAt == 0:
 		u.Status = ledger.StatusHold
-		if l.answers.Has(m) {
+		if !l.answers.Has(m) && h.r.now < c.Due(m+1) {
+			return false
+		} else if l.answers.Has(m) {
 			u.Status, u.Basis, u.Billable = ledger.StatusStopped, ledger.BasisAttended, 1
 		}
 	}

@@ -65,7 +65,8 @@ type rig struct {
 	steps   int
 	asked   uint64
 
-	heard    map[wire.ID]map[member.Minute]bool // minutes in which an answer said running, delivered and durable
+	hearing  []market.AliveReply
+	heard    map[wire.ID]map[member.Minute]bool // minutes with an answer that was delivered; true: it said running
 	vouchers map[string]identity.Hash           // by reservation and place
 	signed   map[wire.ID]ledger.Voucher         // the highest
 
@@ -223,6 +224,7 @@ func (r *rig) step(input func(*step.Context)) {
 		c = r.crash(r.steps)
 	}
 	if c == before {
+		r.hearing = nil
 		r.restart()
 		return
 	}
@@ -275,6 +277,13 @@ func (r *rig) persist(out *step.Out) {
 		}
 		r.guards[string(g.Chain)] = g
 	}
+	for _, a := range r.hearing {
+		if r.heard[a.Lease] == nil {
+			r.heard[a.Lease] = map[member.Minute]bool{}
+		}
+		r.heard[a.Lease][a.Minute] = r.heard[a.Lease][a.Minute] || a.State == market.StateRunning
+	}
+	r.hearing = nil
 	r.checkRows()
 }
 
@@ -318,7 +327,8 @@ func (r *rig) checkSigned(o wire.Object) {
 			if u.Billable>>i&1 == 0 {
 				continue
 			}
-			if u.Status == ledger.StatusRunning && !r.heard[v.Lease][u.First+i] {
+			ran, answered := r.heard[v.Lease][u.First+i]
+			if !answered || u.Status == ledger.StatusRunning && !ran {
 				r.t.Fatalf("a voucher pays minute %d, which nobody attended", u.First+i)
 			}
 			m, _ = m.Add(rate, r.clock().Seconds())
@@ -335,6 +345,7 @@ func (r *rig) checkSigned(o wire.Object) {
 // restart ends the consumer and loads a new one from the store.
 func (r *rig) restart() {
 	r.t.Helper()
+	saved := r.crash
 	r.crash, r.queue = nil, nil
 	r.boots++
 	r.seq = new(step.Sequence)
@@ -353,6 +364,7 @@ func (r *rig) restart() {
 		}
 	}
 	r.step(r.c.Boot)
+	r.crash = saved
 }
 
 // serve lets the addressed peer answer.
@@ -396,21 +408,15 @@ func (r *rig) deliver() {
 		gone()
 		return
 	}
-	boots, seen := r.boots, r.store
 	r.step(func(ctx *step.Context) {
 		if !r.c.Response(ctx, res) {
 			r.t.Fatalf("nobody wants the answer to %v", s.Frame.Op)
 		}
 		// The step that takes an answer may already sign for what it proves.
-		if v, ok := step.Find[market.AliveReply](res.Objects); ok && v.Value().State == market.StateRunning {
-			id := v.Value().Lease
-			if r.heard[id] == nil {
-				r.heard[id] = map[member.Minute]bool{}
-			}
-			r.heard[id][v.Value().Minute] = true
+		if v, ok := step.Find[market.AliveReply](res.Objects); ok {
+			r.hearing = append(r.hearing, v.Value())
 		}
 	})
-	_, _ = boots, seen
 }
 
 // until lets things happen up to an instant.
