@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"strings"
@@ -101,8 +102,12 @@ func (n *Node) Subscribe(t Topic) error {
 	return nil
 }
 
-// Unsubscribe takes no part in a topic any more. What was accepted before may still be delivered.
+// Unsubscribe takes no part in a topic any more, other than Members, which every node takes. What was accepted before
+// may still be delivered.
 func (n *Node) Unsubscribe(t Topic) {
+	if t == Members {
+		return
+	}
 	n.market.Lock()
 	defer n.market.Unlock()
 	delete(n.wanted, t)
@@ -340,9 +345,10 @@ func (h lobbyHost) SetStreamHandlerMatch(p protocol.ID, m func(protocol.ID) bool
 	h.Host.SetStreamHandlerMatch(p, m, h.guard(f))
 }
 
-// NewStream implements host.Host; it never dials.
+// NewStream implements host.Host. It never dials, and waits until the other side has admitted us too: a stream that it
+// resets makes pubsub forget what the peer subscribes.
 func (h lobbyHost) NewStream(ctx context.Context, id peer.ID, p ...protocol.ID) (network.Stream, error) {
-	if !h.n.roster.admitted(id) {
+	if l := h.n.roster.find(id); l == nil || !l.up.Load() {
 		return nil, ErrUntrusted
 	}
 	return h.Host.NewStream(network.WithNoDial(ctx, "links are made by hello"), id, p...)
@@ -356,8 +362,9 @@ func (n *Node) kick() {
 	}
 }
 
-// mend shows pubsub the peers that it does not talk to. It looks at a peer only once, when it connects, and that was in
-// the lobby; and it gives up on one whose streams broke a few times.
+// mend repairs what pubsub does not. It looks at a peer only once, when it connects, and that was in the lobby; it gives up
+// on one whose streams broke a few times; and when one of the two streams between a pair ends, it forgets what the
+// peer subscribes, though the peer says so only at the beginning of the other one.
 func (n *Node) mend() {
 	tick := time.NewTicker(mendEvery)
 	defer tick.Stop()
@@ -372,13 +379,45 @@ func (n *Node) mend() {
 		if g == nil {
 			continue
 		}
-		have := map[peer.ID]bool{}
-		for _, id := range g.ps.ListPeers("") {
-			have[id] = true
-		}
+		talking, heard := set(g.ps.ListPeers("")), set(g.ps.ListPeers(g.name(Members)))
 		for _, l := range n.roster.ups() {
-			if !have[l.id] {
+			switch {
+			case !talking[l.id]:
 				_ = n.poke.Emit(event.EvtPeerProtocolsUpdated{Peer: l.id, Added: []protocol.ID{pubsub.GossipSubID_v11}})
+			case !heard[l.id]:
+				n.restream(l, time.Now())
+			default:
+				l.deaf, l.mended = time.Time{}, 0
+			}
+		}
+	}
+}
+
+func set(ids []peer.ID) map[peer.ID]bool {
+	out := make(map[peer.ID]bool, len(ids))
+	for _, id := range ids {
+		out[id] = true
+	}
+	return out
+}
+
+// restream ends both gossip streams with a peer whose subscriptions we have not known for a while (every node takes
+// Members), so that both sides open them anew and say what they take. Jitter keeps two sides that do so from undoing
+// each other's work.
+func (n *Node) restream(l *link, now time.Time) {
+	if l.deaf.IsZero() {
+		l.deaf = now
+		return
+	}
+	wait := deafFor << min(l.mended, 5)
+	if now.Sub(l.deaf) < wait+rand.N(wait) {
+		return
+	}
+	l.deaf, l.mended = now, l.mended+1
+	for _, c := range n.host.Network().ConnsToPeer(l.id) {
+		for _, s := range c.GetStreams() {
+			if strings.HasPrefix(string(s.Protocol()), "/meshsub/") {
+				_ = s.Reset()
 			}
 		}
 	}

@@ -99,7 +99,7 @@ func (n *Node) connect(ctx context.Context, id peer.ID) error {
 // linked reports whether a peer is admitted and connected.
 func (n *Node) linked(id peer.ID) bool {
 	l := n.roster.find(id)
-	return l != nil && n.roster.isUp(l) && len(n.host.Network().ConnsToPeer(id)) > 0
+	return l != nil && l.up.Load() && len(n.host.Network().ConnsToPeer(id)) > 0
 }
 
 // dial runs one attempt: dial and hello. A connection that does not even say hello back is dead (its process was killed, or
@@ -191,13 +191,14 @@ func (n *Node) sayHello(ctx context.Context, id peer.ID) error {
 		_ = s.Reset()
 		return fmt.Errorf("%w: connection ended during hello", ErrUnreachable)
 	}
+	n.shut(stale) // before the other side begins to gossip, which the end of an old stream would make us forget
 	if _, err := s.Write(verdict); err != nil {
 		_ = s.Reset()
 		return n.broken(ctx, err, nil)
 	}
 	_ = s.Close()
 	l.latency.Store(int64(took))
-	n.arrived(l, stale)
+	n.arrived(l)
 	return nil
 }
 
@@ -213,8 +214,7 @@ func (n *Node) judge(ctx context.Context, key identity.PublicKey, a identity.Add
 }
 
 // arrived makes a link known above and to gossip.
-func (n *Node) arrived(l *link, stale []network.Conn) {
-	n.shut(stale)
+func (n *Node) arrived(l *link) {
 	n.book.learn(l.key, nil)
 	n.host.ConnManager().TagPeer(l.id, "admitted", 100)
 	n.roster.raise(l)
@@ -248,6 +248,7 @@ func (n *Node) serveHello(l *link, _ Protocol, s network.Stream) {
 		_ = s.Reset()
 		return
 	}
+	n.shut(stale)
 	ours, err := encodeReply(helloMessage{Boot: n.boot, Frame: n.h.HelloFrame()}, nil)
 	if err == nil {
 		_, err = s.Write(ours)
@@ -258,12 +259,12 @@ func (n *Node) serveHello(l *link, _ Protocol, s network.Stream) {
 	}
 	if err != nil {
 		_ = s.Reset()
-		if errors.Is(err, ErrRefused) || !n.roster.isUp(l) {
+		if errors.Is(err, ErrRefused) || !l.up.Load() {
 			n.expel(l)
 		}
 		n.log.Debug("hello broke off", "peer", l.addr, "err", err)
 		return
 	}
 	_ = s.Close()
-	n.arrived(l, stale)
+	n.arrived(l)
 }

@@ -21,6 +21,7 @@ const (
 	pingDeadline    = 2 * time.Second  // a link that takes longer is no use for a request either
 	pingEvery       = 30 * time.Second // latency for the user, and an end to links that died in silence
 	mendEvery       = time.Second      // how long a peer may be without a gossip stream before we open another
+	deafFor         = 2 * time.Second  // how long we wait for a peer's subscriptions, which come with its first gossip
 )
 
 // Numbers of things.

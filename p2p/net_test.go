@@ -194,7 +194,7 @@ func (p *peerNode) mustEvent(want string) {
 func (p *peerNode) mustHear(from *peerNode, topic Topic, text string) {
 	p.t.Helper()
 	for i := range 400 {
-		msg := fmt.Sprintf("%s %d", text, i)
+		msg := fmt.Sprintf("%s %d %s", text, i, from.addr) // other bytes than anybody else's
 		if err := from.Publish(short10(p.t), topic, []byte(msg)); err != nil {
 			p.t.Fatalf("Publish: %v", err)
 		}

@@ -158,6 +158,22 @@ func TestGossipFlowsAfterLateAdmission(t *testing.T) {
 	late.mustHear(b, Beats, "through the one between")
 }
 
+func TestGossipRecoversFromHalfABrokenPair(t *testing.T) {
+	a, b := pair(t, nil)
+	mustConnect(t, a, b)
+	b.mustHear(a, Offers, "before")
+	a.mustHear(b, Offers, "before")
+	for _, c := range b.host.Network().ConnsToPeer(a.host.ID()) {
+		for _, s := range c.GetStreams() {
+			if s.Stat().Direction == network.DirOutbound && strings.HasPrefix(string(s.Protocol()), "/meshsub/") {
+				_ = s.Reset()
+			}
+		}
+	}
+	a.mustHear(b, Offers, "after")
+	b.mustHear(a, Offers, "after")
+}
+
 func TestTopicsAreTakenAsAsked(t *testing.T) {
 	a, b := pair(t, nil)
 	mustConnect(t, a, b)
@@ -169,6 +185,9 @@ func TestTopicsAreTakenAsAsked(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.mustHear(a, Bids, "a bid for those who ask")
+	b.Unsubscribe(Bids)
+	b.Unsubscribe(Members) // stays
+	b.mustHear(a, Members, "for all")
 	if err := a.Subscribe("gold"); err == nil {
 		t.Fatal("Subscribe of an unknown topic: got nil, want an error")
 	}

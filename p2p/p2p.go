@@ -20,7 +20,7 @@
 //	N1  Bytes of strangers cost bounded work: sizes are checked before memory is taken, every stream has a deadline,
 //	    every peer a rate and a number of requests under way; what is over is answered "busy".
 //	N2  While somebody wants it, a link that broke is tried again at once, after 0.25, 0.5, 1 seconds, and so on up to a
-//	    minute; a peer that lost its gossip stream gets a new one within mendEvery.
+//	    minute; gossip between linked peers that broke in whatever way is mended within seconds.
 //	P1  No handler other than Hello, and Request for ProtoJoin while LobbyJoinOpen, is ever called for a peer that hello has
 //	    not admitted.
 //	P2  A revoked key gets no connection, in either direction; Drop ends those that exist.

@@ -22,6 +22,7 @@ type link struct {
 	ctx      context.Context // ends with the link
 	cancel   context.CancelFunc
 	admitted atomic.Bool  // hello went well here; all protocols are open to the peer
+	up       atomic.Bool  // hello went well on both sides; set with the roster's lock held
 	latency  atomic.Int64 // nanoseconds of the last round trip; 0 unknown
 	pinging  atomic.Bool
 	pinged   atomic.Int64 // unix nanoseconds of the last ping
@@ -36,9 +37,12 @@ type link struct {
 	// Guarded by the roster's lock.
 	conns map[network.Conn]*place
 	boot  uint64 // of the peer's process, as it said in hello; 0 unknown
-	up    bool   // hello went well on both sides
 	gen   uint64 // of up: another number is another Up
 	since time.Time
+
+	// Owned by mend.
+	deaf   time.Time // since when we do not know what the peer subscribes; zero: we do
+	mended int       // attempts to find out, in a row
 }
 
 // A place is where one connection stands: in the lobby while timer is set.
@@ -170,8 +174,7 @@ func (r *roster) leave(c network.Conn) {
 	l.cancel()
 	r.live.Delete(l.id)
 	delete(r.byAddr, l.addr)
-	if l.up {
-		l.up = false
+	if l.up.Swap(false) {
 		r.tell()
 	}
 }
@@ -205,7 +208,7 @@ func (r *roster) admit(c network.Conn, boot uint64) (l *link, stale []network.Co
 			stale = append(stale, other)
 		}
 	}
-	if reborn && l.up {
+	if reborn && l.up.Load() {
 		r.gens++
 		l.gen, l.since = r.gens, time.Now()
 		r.tell()
@@ -218,11 +221,12 @@ func (r *roster) admit(c network.Conn, boot uint64) (l *link, stale []network.Co
 func (r *roster) raise(l *link) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if l.up || !l.admitted.Load() || len(l.conns) == 0 {
+	if l.up.Load() || !l.admitted.Load() || len(l.conns) == 0 {
 		return
 	}
 	r.gens++
-	l.up, l.gen, l.since = true, r.gens, time.Now()
+	l.gen, l.since = r.gens, time.Now()
+	l.up.Store(true)
 	r.tell()
 }
 
@@ -231,8 +235,7 @@ func (r *roster) expel(l *link) []network.Conn {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	l.admitted.Store(false)
-	if l.up {
-		l.up = false
+	if l.up.Swap(false) {
 		r.tell()
 	}
 	var out []network.Conn
@@ -245,20 +248,13 @@ func (r *roster) expel(l *link) []network.Conn {
 	return out
 }
 
-// isUp reports whether a link is known above.
-func (r *roster) isUp(l *link) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return l.up
-}
-
 // ups is all links that are up.
 func (r *roster) ups() []*link {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	out := make([]*link, 0, len(r.byAddr))
 	for _, l := range r.byAddr {
-		if l.up {
+		if l.up.Load() {
 			out = append(out, l)
 		}
 	}
@@ -280,7 +276,7 @@ func (r *roster) report(ctx context.Context, up, down func(identity.Address)) {
 		now := map[identity.Address]uint64{}
 		r.mu.Lock()
 		for a, l := range r.byAddr {
-			if l.up {
+			if l.up.Load() {
 				now[a] = l.gen
 			}
 		}
