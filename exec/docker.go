@@ -28,6 +28,7 @@ const cdiSince = 25
 
 // DockerOptions are the host's choices for its engine.
 type DockerOptions struct {
+	Host    string // where the engine listens, as unix:///var/run/docker.sock; empty: as the environment says
 	Network string // network for pods; empty: bridge
 	Files   int64  // open files a process; 0: the engine's
 	Runtime string // OCI runtime; empty: the engine's default
@@ -43,10 +44,14 @@ type Docker struct {
 	major int // of the engine's version, 0: not asked yet
 }
 
-// NewDocker uses the engine that the environment names (DOCKER_HOST …), by default the local socket. It does not talk
-// to it yet.
+// NewDocker uses the engine of the options or the one that the environment names (DOCKER_HOST …), by default the local
+// socket. It does not talk to it yet.
 func NewDocker(o DockerOptions) (*Docker, error) {
-	api, err := client.New(client.FromEnv)
+	where := client.FromEnv
+	if o.Host != "" {
+		where = client.WithHost(o.Host)
+	}
+	api, err := client.New(where)
 	if err != nil {
 		return nil, fmt.Errorf("exec: docker: %w", err)
 	}

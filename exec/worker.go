@@ -24,7 +24,7 @@ type worker struct {
 	stopPull context.CancelFunc // set while an image is pulled for wanted
 
 	seen  map[string]*sight // by StartID
-	ended uint32            // newest start that failed or was lost: not to be tried again
+	ended uint32            // newest start that failed, ended or was lost: not to be tried again (P1)
 	halt  halt
 	retry time.Duration
 }
@@ -117,7 +117,8 @@ func (w *worker) step(ctx context.Context) (wait time.Duration, done bool) {
 	return 0, false
 }
 
-// due is what is wanted, but that a start which failed or was lost is not tried again (P1), only cleared away.
+// due is what is wanted, but that a start which is over is not tried again, even if its container has gone (P1): what was
+// never started of it is cleared away.
 func (w *worker) due(want plan.Want) plan.Want {
 	if want.Phase == plan.Run && want.Start <= w.ended {
 		want.Phase, want.Grace = plan.Stop, want.Pod.Grace
@@ -179,6 +180,7 @@ func (w *worker) report(have []plan.Have) plan.Want {
 		told.have = h
 		if h.State == plan.Exited && !told.end {
 			told.end = true
+			w.ended = max(w.ended, h.Start)
 			w.emit(w.endEvent(h, told.signalled))
 		}
 	}
@@ -213,6 +215,7 @@ func (w *worker) observed(want plan.Want, have []plan.Have) {
 	}
 	e := startEvent(Observed, newest)
 	if newest.State == plan.Exited {
+		w.ended = max(w.ended, newest.Start)
 		e.FinishedAt, e.ExitCode, e.OOM = newest.FinishedAt, newest.ExitCode, newest.OOM
 		e.Signalled = want.Phase != plan.Run
 	}

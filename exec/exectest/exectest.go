@@ -143,12 +143,12 @@ func (w *Watcher) Await(t *testing.T, lease string, start uint32, kinds ...exec.
 		case i >= 0:
 			return found
 		case failed:
-			t.Fatalf("lease %s start %d: waiting for %v; got %s", lease[:8], start, kinds, Format(w.Events(lease)))
+			t.Fatalf("lease %.8s start %d: waiting for %v; got %s", lease, start, kinds, Format(w.Events(lease)))
 		}
 		select {
 		case <-news:
 		case <-deadline.C:
-			t.Fatalf("lease %s start %d: no event %v within %s; got %s", lease[:8], start, kinds, patience, Format(w.Events(lease)))
+			t.Fatalf("lease %.8s start %d: no event %v within %s; got %s", lease, start, kinds, patience, Format(w.Events(lease)))
 		}
 	}
 }
@@ -301,4 +301,10 @@ type testWriter struct{ t *testing.T }
 func (w testWriter) Write(p []byte) (int, error) {
 	w.t.Log(strings.TrimSpace(string(p)))
 	return len(p), nil
+}
+
+// AwaitEngine waits for EngineDown or EngineUp.
+func (w *Watcher) AwaitEngine(t *testing.T, kind exec.Kind) {
+	t.Helper()
+	w.Await(t, "", 0, kind)
 }
