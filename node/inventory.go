@@ -1,0 +1,142 @@
+package node
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"souk/exec/gpu"
+	"souk/node/core/step"
+	"souk/p2p/member"
+)
+
+// Deadlines at the edge.
+const (
+	inventoryEvery = time.Minute
+	inventoryWait  = 20 * time.Second // a driver that takes longer is hung
+)
+
+// watchInventory tells the core of this machine's hardware, at the start and whenever it changes.
+func (n *Node) watchInventory(ctx context.Context) error {
+	if !n.opts.Config.Role().Has(member.RoleHost) {
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	t := time.NewTicker(inventoryEvery)
+	defer t.Stop()
+	var last step.Inventory
+	for first := true; ; first = false {
+		devices, machine, _, err := n.Inventory(ctx)
+		switch {
+		case err != nil:
+			n.log.Warn("looking for GPUs", "err", err)
+		case first || !reflect.DeepEqual(devices, last.Devices) || machine.Engine != last.Machine.Engine:
+			last = step.Inventory{Devices: devices, Machine: machine}
+			n.put(ctx, last)
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// gpus is the inventory that the configuration names: simulated GPUs, or those that NVML finds.
+func (n *Node) gpus() (gpu.Inventory, error) {
+	if spec := n.opts.Config.SimulatedGPUs; spec != "" {
+		return gpu.Simulated(n.self, spec)
+	}
+	return gpu.NVML(), nil
+}
+
+// Inventory is this machine as it is now: its GPUs, the computer around them, and the self-test's lines. An error means
+// that the list of GPUs cannot be trusted.
+func (n *Node) Inventory(ctx context.Context) ([]member.Device, member.Machine, []member.Check, error) {
+	ctx, cancel := context.WithTimeout(ctx, inventoryWait)
+	defer cancel()
+	m := n.machine(ctx)
+	inv, err := n.gpus()
+	if err != nil {
+		return nil, m, nil, err
+	}
+	found, err := inv.Devices(ctx)
+	if errors.Is(err, gpu.ErrUnavailable) {
+		found = nil
+	} else if err != nil {
+		return nil, m, nil, err
+	}
+	devices := make([]member.Device, 0, len(found))
+	for _, d := range found {
+		devices = append(devices, member.Device{UUID: d.UUID, Model: d.Name, MemoryMiB: uint32(d.MemoryMiB), Simulated: d.Simulated})
+		m.Driver, m.CUDA = d.Driver, d.CUDA
+	}
+	return devices, m, n.checks(devices, m, err), nil
+}
+
+func (n *Node) machine(ctx context.Context) member.Machine {
+	name, version := n.pods.describe(ctx)
+	m := member.Machine{CPU: cpuModel(), Cores: uint16(min(runtime.NumCPU(), 65535)), OS: runtime.GOOS + "/" + runtime.GOARCH, Runtime: name, Engine: clip(version, 96)}
+	m.MemoryMiB = memoryMiB()
+	if free, err := freeSpace(n.opts.Config.Home); err == nil {
+		m.DiskGiB = uint32(free >> 30)
+	}
+	return m
+}
+
+// checks is the self-test.
+func (n *Node) checks(devices []member.Device, m member.Machine, gpuErr error) []member.Check {
+	gpus := member.Check{Name: "gpus", OK: len(devices) > 0, Detail: fmt.Sprintf("%d found", len(devices))}
+	if gpuErr != nil {
+		gpus.Detail = clip(gpuErr.Error(), 256)
+	} else if len(devices) > 0 {
+		gpus.Detail = fmt.Sprintf("%d × %s", len(devices), devices[0].Model)
+		if devices[0].Simulated {
+			gpus.Detail += " (simulated)"
+		}
+	}
+	engine := member.Check{Name: "engine", OK: m.Runtime != "none" && !strings.HasPrefix(m.Engine, "does not answer"), Detail: clip(m.Runtime+" "+m.Engine, 256)}
+	disk := member.Check{Name: "disk", OK: m.DiskGiB >= 10, Detail: fmt.Sprintf("%d GiB free", m.DiskGiB)}
+	memory := member.Check{Name: "memory", OK: m.MemoryMiB >= 2048, Detail: fmt.Sprintf("%d MiB, %d cores", m.MemoryMiB, m.Cores)}
+	network := member.Check{Name: "network", OK: len(n.net.Addrs()) > 0, Detail: clip(strings.Join(n.net.Addrs(), " "), 256)}
+	return []member.Check{gpus, engine, disk, memory, network, {Name: "clock", OK: true, Detail: "compared with its peers once connected: 'souk status' shows the skew"}}
+}
+
+func clip(s string, n int) string {
+	if len(s) > n {
+		s = s[:n]
+	}
+	return strings.ToValidUTF8(s, "")
+}
+
+// cpuModel reads the processor's name where the system tells it.
+func cpuModel() string { return clip(field("/proc/cpuinfo", "model name"), 96) }
+
+func memoryMiB() uint32 {
+	kb, _, _ := strings.Cut(field("/proc/meminfo", "MemTotal"), " ")
+	v, _ := strconv.ParseUint(kb, 10, 64)
+	return uint32(v >> 10)
+}
+
+// field is the value behind the first line of a file that begins with a name.
+func field(file, name string) string {
+	f, err := os.Open(file)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		k, v, ok := strings.Cut(s.Text(), ":")
+		if ok && strings.TrimSpace(k) == name {
+			return strings.TrimSpace(v)
+		}
+	}
+	return ""
+}

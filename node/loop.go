@@ -1,0 +1,229 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"time"
+
+	"souk/node/core"
+	"souk/node/core/step"
+	"souk/node/store"
+	"souk/p2p"
+	"souk/p2p/identity"
+	"souk/p2p/member"
+	"souk/p2p/wire"
+)
+
+// signersAtOnce is how many steps have their drafts signed at the same time.
+var signersAtOnce = runtime.GOMAXPROCS(0)
+
+// release is one step on its way out.
+type release struct {
+	out    *step.Out
+	err    error         // of the disk
+	signed chan struct{} // closed when every draft has its signature
+	fault  error         // of the signing; read after signed
+}
+
+// loop owns the core: it alone steps it.
+func (n *Node) loop(ctx context.Context) error {
+	b, err := n.boot()
+	if err != nil {
+		return err
+	}
+	last := member.Time(0)
+	wake := time.NewTimer(0)
+	defer wake.Stop()
+	in := step.Input(b)
+	for {
+		last = max(last, now()) // a clock that is set back stands still
+		out, next := n.core.Step(last, in)
+		n.snapshot()
+		n.submit(out)
+		pause := time.Hour
+		if next > 0 {
+			pause = max(0, (next - last).Span())
+		}
+		wake.Reset(pause)
+		select {
+		case in = <-n.inbox:
+		case <-wake.C:
+			in = step.Tick{}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// snapshot keeps what other goroutines need of the core.
+func (n *Node) snapshot() {
+	m := n.core.Market()
+	if o := n.opener.Load(); o == nil || o.Market != m {
+		n.opener.Store(&wire.Opener{Market: m, Verifier: identity.Secp256k1{}})
+		if n.core.Observer().Founded() {
+			if err := n.net.SetMarket(m.ID.String()); err != nil {
+				n.log.Error("joining the market's gossip", "err", err)
+			}
+		}
+	}
+	body, objects := n.core.Hello()
+	if h := n.hello.Load(); h == nil || !sameHello(h, body, objects) {
+		n.hello.Store(&helloSnapshot{body, objects})
+	}
+	n.serves.Store(n.core.ServesJoin())
+}
+
+func sameHello(h *helloSnapshot, body step.HelloBody, objects []wire.Object) bool {
+	if h.body.Market != body.Market || h.body.Policy != body.Policy || len(h.objects) != len(objects) || len(h.body.Addrs) != len(body.Addrs) {
+		return false
+	}
+	return len(objects) == 0 || string(h.objects[0].Payload) == string(objects[0].Payload)
+}
+
+// submit sends a step to the disk and to the signers, both at once.
+func (n *Node) submit(out *step.Out) {
+	r := &release{out: out, signed: make(chan struct{})}
+	b := store.Batch{Done: func(err error) {
+		r.err = err
+		n.released <- r
+	}}
+	for i := range out.Notices {
+		n.events.number(&out.Notices[i])
+		b.Rows = append(b.Rows, n.events.row(out.Notices[i]))
+	}
+	for _, row := range out.Rows {
+		b.Rows = append(b.Rows, store.Row{Key: row.Key, Value: row.Value, Delete: row.Delete})
+	}
+	for _, g := range out.Guards {
+		b.Guards = append(b.Guards, store.Guard{Chain: g.Chain, Place: g.Place, Hash: g.Hash})
+	}
+	if hasDrafts(out) {
+		n.signers <- struct{}{}
+		go func() {
+			r.fault = n.sign(out)
+			<-n.signers
+			close(r.signed)
+		}()
+	} else {
+		close(r.signed)
+	}
+	n.committer.Submit(b)
+}
+
+func hasDrafts(out *step.Out) bool {
+	for _, p := range out.Publish {
+		if p.Object.IsDraft() {
+			return true
+		}
+	}
+	for _, s := range out.Sends {
+		for _, o := range s.Frame.Objects {
+			if o.IsDraft() {
+				return true
+			}
+		}
+	}
+	for _, r := range out.Replies {
+		for _, o := range r.Frame.Objects {
+			if o.IsDraft() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// sign gives every draft of a step its signature.
+func (n *Node) sign(out *step.Out) error {
+	for i := range out.Publish {
+		if err := n.signOne(out.Market, &out.Publish[i].Object); err != nil {
+			return err
+		}
+	}
+	for i := range out.Sends {
+		if err := n.signAll(out.Market, out.Sends[i].Frame.Objects); err != nil {
+			return err
+		}
+	}
+	for i := range out.Replies {
+		if err := n.signAll(out.Market, out.Replies[i].Frame.Objects); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *Node) signAll(m wire.Market, objects []wire.Object) error {
+	for i := range objects {
+		if err := n.signOne(m, &objects[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *Node) signOne(m wire.Market, o *wire.Object) (err error) {
+	*o, err = core.Sign(m, n.key, *o)
+	return err
+}
+
+// releaseAll lets steps leave, in order, once they are on disk and signed.
+func (n *Node) releaseAll(ctx context.Context) {
+	for {
+		select {
+		case r := <-n.released:
+			<-r.signed
+			if r.err == nil {
+				r.err = r.fault
+			}
+			if r.err != nil {
+				n.end(fmt.Errorf("nothing can be made durable or signed any more: %w", r.err))
+				n.fail(r.out)
+				continue
+			}
+			n.leave(ctx, r.out)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// fail answers those who wait for a step that could not be made durable.
+func (n *Node) fail(out *step.Out) {
+	for _, r := range out.Replies {
+		n.resolve(r.ID, waitOutcome{reply: step.Reply{Refusal: step.Refuse(step.RefuseInternal, "this node cannot write to its disk")}})
+	}
+	for _, a := range out.Answers {
+		n.resolve(a.ID, waitOutcome{answer: step.Answer{Err: step.Fail(step.ProblemOther, "see the node's log", "the node cannot write to its disk")}})
+	}
+}
+
+// leave does what a step decided.
+func (n *Node) leave(ctx context.Context, out *step.Out) {
+	for _, m := range out.Members {
+		n.members.Store(m.Address, m)
+	}
+	n.contact(out.Contacts)
+	if out.AllPods || len(out.Pods) > 0 {
+		n.pods.want(out.Pods, out.AllPods)
+	}
+	for _, r := range out.Replies {
+		n.resolve(r.ID, waitOutcome{reply: r})
+	}
+	for _, a := range out.Answers {
+		n.resolve(a.ID, waitOutcome{answer: a})
+	}
+	for _, s := range out.Sends {
+		n.send(ctx, s)
+	}
+	for _, p := range out.Publish {
+		if err := n.net.Publish(ctx, p2p.Topic(p.Topic), wire.Marshal(p.Object)); err != nil {
+			n.log.Debug("publishing", "kind", p.Object.Kind, "err", err)
+		}
+	}
+	for _, a := range out.Evict {
+		n.net.Drop(a)
+	}
+	n.events.publish(out.Notices)
+}
