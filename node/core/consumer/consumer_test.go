@@ -505,6 +505,47 @@ func TestReservationIsRaisedBeforeItIsUsedUp(t *testing.T) {
 	}
 }
 
+func TestNothingIsSignedOverTheReservation(t *testing.T) {
+	r := newRig(t)
+	run := order(1)
+	r.bank.meddle = func(v *ledger.Reservation) { v.Cap /= 4 }
+	r.bank.down = true
+	mustRun(t, r, run)
+	r.pass(20)
+	v := r.view(run.Lease)
+	if v.Owed <= v.Cap || v.Vouched > v.Cap || v.Vouched == 0 {
+		t.Fatalf("owed %v, signed %v, set aside %v", v.Owed, v.Vouched, v.Cap)
+	}
+	r.bank.down = false
+	r.pass(10)
+	if v = r.view(run.Lease); v.Vouched != v.Owed || v.Refused != nil {
+		t.Fatalf("after a raise: owed %v, signed %v, set aside %v", v.Owed, v.Vouched, v.Cap)
+	}
+}
+
+func TestNothingIsSignedOverTheBudget(t *testing.T) {
+	r := newRig(t)
+	run := order(1)
+	run.Budget = 60_000_000
+	mustRun(t, r, run)
+	r.pass(10) // the host runs on, past the budget
+	v := r.view(run.Lease)
+	if v.Vouched > run.Budget || v.Refused == nil || v.Refused.Code != CodeBudget {
+		t.Fatalf("signed %v of %v; refused %+v", v.Vouched, run.Budget, v.Refused)
+	}
+}
+
+func TestAnswerThatDoesNotSayRunningPaysNothing(t *testing.T) {
+	r := newRig(t)
+	run := order(1)
+	r.hosts[0].says = market.StateSetup
+	mustRun(t, r, run)
+	r.pass(4)
+	if v := r.view(run.Lease); v.Refused == nil || v.Refused.Code != CodeUnattended || v.Vouched != 0 {
+		t.Fatalf("refused %+v, signed %v", v.Refused, v.Vouched)
+	}
+}
+
 func TestTwoOrdersToOneHostWaitForEachOther(t *testing.T) {
 	r := newRig(t)
 	h := r.hosts[0]

@@ -2,6 +2,8 @@ package consumer
 
 import (
 	"fmt"
+	"strings"
+	"unicode"
 
 	"souk/ledger"
 	"souk/market"
@@ -279,9 +281,9 @@ func (c *Consumer) attend(ctx *step.Context, l *Lease, rep market.AliveReply, se
 
 // become takes over the state that the host tells, and tells the user of a change.
 func (c *Consumer) become(ctx *step.Context, l *Lease, w *watch, rep market.AliveReply, body step.AliveAnswer) {
-	w.pulled, w.pullSize = body.Pulled, body.PullSize
+	w.pulled, w.pullSize = max(body.Pulled, 0), max(body.PullSize, 0)
 	if len(body.Detail) <= 512 {
-		l.Detail = body.Detail
+		l.Detail = strings.Map(printable, body.Detail)
 	}
 	if !rep.Start.IsZero() && rep.Start != l.Start {
 		l.Start = rep.Start
@@ -299,6 +301,14 @@ func (c *Consumer) become(ctx *step.Context, l *Lease, w *watch, rep market.Aliv
 		w.pulling = false
 	}
 	c.tell(ctx, l)
+}
+
+// printable makes a space of what could play tricks on a terminal.
+func printable(r rune) rune {
+	if unicode.IsPrint(r) {
+		return r
+	}
+	return ' '
 }
 
 // tell says to the user what the lease has become.
@@ -330,12 +340,21 @@ func (c *Consumer) tell(ctx *step.Context, l *Lease) {
 	ctx.Notify("lease."+l.State.String(), l.ID, text, fields...)
 }
 
-// tickLost tells the user of a host that has not answered for two minutes.
+// silence is how long a host may be silent before it counts as away: two minutes without an answer to any of three
+// keep-alives each, or to two of one a minute.
+func silence(ctx *step.Context, l *Lease) member.Time {
+	if idle(l.State) {
+		return span(ctx, 3)
+	}
+	return span(ctx, 2)
+}
+
+// tickLost tells the user of a host that is away.
 func (c *Consumer) tickLost(ctx *step.Context, l *Lease, w *watch, wake *alarm) {
 	if w.lost || l.Final || l.State == market.StateEnded {
 		return
 	}
-	if at := max(l.Heard, w.born) + span(ctx, 2); ctx.Now < at {
+	if at := max(l.Heard, w.born) + silence(ctx, l); ctx.Now < at {
 		wake.at(at)
 		return
 	}

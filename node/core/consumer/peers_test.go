@@ -25,7 +25,8 @@ type fakeHost struct {
 	refuse map[step.Op]*step.Refusal
 	worse  func(*market.Terms)
 	tamper func(*ledger.Usage)
-	setup  member.Time // from certificate to running
+	says   market.State // in answers, instead of the truth
+	setup  member.Time  // from certificate to running
 }
 
 type fakeLease struct {
@@ -215,8 +216,11 @@ func (h *fakeHost) alive(s step.Send) ([]wire.Object, any, *step.Refusal) {
 	h.close()
 	b, _ := step.Body[step.AliveBody](s.Frame.Body)
 	rep := market.AliveReply{Host: h.self, Lease: a.Lease, Nonce: a.Nonce, Minute: r.minute(), State: l.state, Reason: l.reason, UsageSeq: l.place.Seq, UsageHead: l.place.Head}
-	if l.state == market.StateRunning {
+	if l.state.Up() {
 		rep.Start = l.start
+	}
+	if h.says != 0 {
+		rep.State = h.says
 	}
 	out := []wire.Object{r.seal(h.self, rep)}
 	out = append(out, l.entries[min(b.UsageSeq, uint64(len(l.entries))):]...)
@@ -336,6 +340,9 @@ func (b *fakeBank) serve(s step.Send) ([]wire.Object, any, *step.Refusal) {
 		b.holds[q.Reservation] = &fakeHold{res: res, open: true}
 		return []wire.Object{b.r.seal(b.self, res)}, nil, nil
 	case step.OpRefresh:
+		if b.down {
+			return nil, nil, step.Refuse(step.RefuseBusy, "busy")
+		}
 		h := b.of(lease(s))
 		h.res.Seq++
 		h.res.Cap += h.res.Cap / 2

@@ -31,7 +31,7 @@ func (c *Consumer) plan(ctx *step.Context, id uint64, p Plan) {
 		return
 	}
 	pr.Offers, pr.Implied, pr.Bank = len(found), implied, bank
-	q := toBank(bank, step.OpBalance, nil).within(shortly)
+	q := toBank(bank, step.OpBalance, nil).within(hurry)
 	c.ask(ctx, q, func(ctx *step.Context, r step.Response) {
 		if b, err := step.Body[step.BalanceAnswer](r.Body); r.Err == nil && err == nil {
 			pr.BankKnown, pr.Available = true, ledger.Amount(b.Available)

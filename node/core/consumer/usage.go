@@ -205,8 +205,8 @@ func (c *Consumer) fetchUsage(ctx *step.Context, l *Lease, w *watch, seq uint64)
 // vouch signs for what is owed, if that is more than was signed for and everything about it was checked.
 func (c *Consumer) vouch(ctx *step.Context, l *Lease) {
 	owed := l.Bill.Total
-	if l.Refused != nil || owed <= l.Signed || owed > l.Cap {
-		return // over the cap: tickRaise asks the bank first
+	if l.Refused != nil || owed <= l.Signed {
+		return
 	}
 	if b := c.termsOf(l).Budget; b > 0 && owed > b {
 		l.Refused = object(CodeBudget, "%s is owed; the lease's budget is %s", owed.Text(), b.Text())
@@ -214,6 +214,9 @@ func (c *Consumer) vouch(ctx *step.Context, l *Lease) {
 		c.leases.Touch(l.ID)
 		ctx.Notify("lease.refused", l.ID, fmt.Sprintf("%s: not paying on: %s", c.nameOf(l), l.Refused.Text), "code", string(CodeBudget))
 		return
+	}
+	if owed > l.Cap {
+		return // tickRaise asks the bank first
 	}
 	v := wire.Draft(ledger.Voucher{
 		Reservation: l.Reservation, Lease: l.ID, By: ctx.Self, Host: l.Host, Total: owed, Minute: l.Bill.Last,
