@@ -66,6 +66,14 @@ func TestArithmeticIsExactOrRefused(t *testing.T) {
 	})
 }
 
+func TestCostRoundsUp(t *testing.T) {
+	for seconds, want := range map[int64]ledger.Amount{0: 0, 1: 1, 3599: 1, 3600: 1, 3601: 2} {
+		if got, err := ledger.Rate(1).Cost(seconds); err != nil || got != want {
+			t.Errorf("%d s at one nano-credit an hour: got %d, %v, want %d", seconds, got, err, want)
+		}
+	}
+}
+
 func TestMeterDividesOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var m ledger.Meter
