@@ -117,6 +117,7 @@ func eventually(r *running, what string, holds func() bool) {
 }
 
 func TestStrangerJoinsAndSeesOffers(t *testing.T) {
+	t.Parallel()
 	op := start(t, "operator", func(c *config.Config) { c.Roles = []string{"operator"} })
 	now := member.At(time.Now())
 	p := member.DefaultPolicy(op.self, now)
@@ -176,7 +177,7 @@ type world struct {
 	image              string
 }
 
-func newWorld(t *testing.T) world {
+func newWorld(t *testing.T, rt config.Runtime) world {
 	op := start(t, "operator", func(c *config.Config) { c.Roles = []string{"operator"} })
 	now := member.At(time.Now())
 	p := member.DefaultPolicy(op.self, now)
@@ -186,7 +187,7 @@ func newWorld(t *testing.T) world {
 		Policy:  p, Alias: "op",
 	})
 	h := start(t, "host", func(c *config.Config) {
-		c.Roles, c.SimulatedGPUs, c.PrivateImages = []string{"host"}, "2xH100", true
+		c.Roles, c.SimulatedGPUs, c.PrivateImages, c.Runtime = []string{"host"}, "2xH100", true, rt
 	})
 	inv := ask[operator.Invitation](op, operator.InviteCreate{Secret: wire.ID{7}, Role: member.RoleHost, Tier: member.TierCommunity, MaxGPUs: 8})
 	joinWith(h, inv.Code)
@@ -221,7 +222,19 @@ func newWorld(t *testing.T) world {
 }
 
 func TestLeaseRunsIsPaidAndSettled(t *testing.T) {
-	w := newWorld(t)
+	runtimes := []config.Runtime{config.RuntimeProcess, config.RuntimeDocker}
+	if os.Getenv("SOUK_TEST_NO_DOCKER") != "" {
+		runtimes = runtimes[:1]
+	}
+	for _, rt := range runtimes {
+		t.Run(string(rt), func(t *testing.T) {
+			t.Parallel()
+			leaseRunsIsPaidAndSettled(t, newWorld(t, rt))
+		})
+	}
+}
+
+func leaseRunsIsPaidAndSettled(t *testing.T, w world) {
 	run := consumer.Run{
 		Lease: wire.ID{1}, Reservation: wire.ID{2}, Bid: wire.ID{3}, Type: market.OnDemand, GPUs: 1, MaxRate: rate(t, "0.40"), Simulated: true,
 		Spec: market.Spec{Image: w.image, Tag: "sleep:1", Command: []string{"600"}, Disk: 1 << 30},
