@@ -44,6 +44,7 @@ const (
 	patience  = 60 * member.Second // a user waits this long for an acceptance to be confirmed
 	hurry     = 2 * member.Second  // between keep-alives while something is about to change
 	goneAfter = 10                 // minutes after which a silent host counts as gone
+	payTries  = 4                  // times that a start is repeated because the host wants to be paid first
 	keepFails = member.Day         // a failed order is remembered this long
 	keepRuns  = 8                  // container starts whose answered minutes are kept
 )

@@ -315,6 +315,22 @@ func TestStopAndStart(t *testing.T) {
 	}
 }
 
+func TestStartPaysFirstWhatTheHostHasJustCounted(t *testing.T) {
+	r := newRig(t)
+	run := order(1)
+	r.hosts[0].lazy = true
+	mustRun(t, r, run)
+	r.pass(3)
+	r.do(Stop{run.Lease})
+	r.pass(4)
+	if o, err := r.do(Start{Lease: run.Lease}); err != nil || !o.(Ordered).Done {
+		t.Fatalf("start: %+v, %v", o, err)
+	}
+	if v := r.view(run.Lease); v.Stored == 0 || v.Vouched != v.Owed {
+		t.Fatalf("started: %+v", v)
+	}
+}
+
 func TestCommandWaitsForAHostThatIsAway(t *testing.T) {
 	r := newRig(t)
 	run := order(1)

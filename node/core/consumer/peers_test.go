@@ -25,6 +25,8 @@ type fakeHost struct {
 	refuse map[step.Op]*step.Refusal
 	worse  func(*market.Terms)
 	tamper func(*ledger.Usage)
+	lazy   bool // closes stopped minutes late
+	forced bool
 	says   market.State // in answers, instead of the truth
 	setup  member.Time  // from certificate to running
 }
@@ -188,6 +190,14 @@ func (h *fakeHost) accept(s step.Send) ([]wire.Object, any, *step.Refusal) {
 func (h *fakeHost) obey(s step.Send) ([]wire.Object, any, *step.Refusal) {
 	c := decode[market.Command](h.r, s.Frame.Objects[0])
 	l := h.leases[c.Lease]
+	if c.Order == market.CommandStart {
+		h.forced = true
+		h.close()
+		h.forced = false
+		if l.paid.Total < l.bill.Total {
+			return nil, nil, step.Refuse(step.RefuseUnpaid, "%s is due first", l.bill.Total.Text())
+		}
+	}
 	if c.Seq > l.command {
 		l.command = c.Seq
 		switch c.Order {
@@ -272,7 +282,7 @@ func (h *fakeHost) closeMinute(id wire.ID, l *fakeLease) bool {
 		u.Status = ledger.StatusSetup
 	case l.stopAt != 0 && l.stopAt <= from && l.endAt == 0:
 		u.Status = ledger.StatusHold
-		if !l.answers.Has(m) && h.r.now < c.Due(m+1) {
+		if h.lazy && m%10 != 9 && !h.forced || !l.answers.Has(m) && h.r.now < c.Due(m+1) {
 			return false
 		} else if l.answers.Has(m) {
 			u.Status, u.Basis, u.Billable = ledger.StatusStopped, ledger.BasisAttended, 1

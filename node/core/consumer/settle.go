@@ -100,7 +100,7 @@ func (c *Consumer) askReceipt(ctx *step.Context, l *Lease, w *watch) {
 			return
 		}
 		if c.settling(l) {
-			w.receipt.failed(ctx.Now, ctx.Clock.Slot/2, 32*ctx.Clock.Slot)
+			w.receipt.failed(ctx.Now, hurry, 32*ctx.Clock.Slot)
 		} else {
 			w.receipt = retry{next: ctx.Now + span(ctx, member.HourMinutes)}
 		}

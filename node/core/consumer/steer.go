@@ -229,10 +229,11 @@ func (c *Consumer) sendCommand(ctx *step.Context, l *Lease, w *watch) {
 		case l.Pending.Order == market.CommandRemove && r.Err.Refusal.Code == step.RefuseUnknown:
 			c.closeLease(ctx, l) // the host knows nothing of it any more
 			c.carriedOut(ctx, l, w, seq)
+		case r.Err.Refusal.Code == step.RefuseUnpaid && l.Refused == nil && w.order.n < payTries:
+			// It wants what it has only now counted paid first: ask for the entries, sign, and order again.
+			w.order.failed(ctx.Now, member.Second, ctx.Clock.Slot)
+			w.alive = 0
 		default:
-			if r.Err.Refusal.Code == step.RefuseUnpaid && l.SignedSeq > 0 {
-				c.sendVoucher(ctx, l)
-			}
 			c.dropCommand(ctx, l, w, step.FromFailure(r.Err, c.hostName(l.Host)))
 		}
 	})

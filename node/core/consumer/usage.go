@@ -252,6 +252,9 @@ func (c *Consumer) sendVoucher(ctx *step.Context, l *Lease) {
 		if (r.Err == nil || stale) && seq > l.GivenSeq {
 			l.GivenSeq = seq
 			c.leases.Touch(lease)
+			if l.Pending != nil && !w.order.busy {
+				w.order.next = min(w.order.next, ctx.Now)
+			}
 		} else if r.Err != nil && !no(r.Err) && !w.lost {
 			w.alive = min(w.alive, ctx.Now+hurry)
 		}
