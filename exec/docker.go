@@ -154,6 +154,10 @@ func (d *Docker) inspect(ctx context.Context, id string) (*plan.Have, error) {
 		return nil, nil
 	default:
 		have.State = plan.Exited
+		// The engine notes the start only after the program runs: one that ends at once ends before, by some milliseconds.
+		if have.FinishedAt.Before(have.StartedAt) {
+			have.FinishedAt = have.StartedAt
+		}
 	}
 	return have, nil
 }

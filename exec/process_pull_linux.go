@@ -18,7 +18,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"souk/exec/image"
+	"souk/exec/unpack"
 )
+
+// maxUnpacked bounds what a plain-process pod's image may unfold to on the host's disk. Sparse files and compression let a
+// small download ask for any size.
+const maxUnpacked = 64 << 30
 
 func (p *Process) imageFile(ref, suffix string) string {
 	_, digest, _ := strings.Cut(ref, "@sha256:")
@@ -67,8 +72,12 @@ func (p *Process) saveImage(ref string, img v1.Image) error {
 	defer tmp.Close()
 	stream := mutate.Extract(img)
 	defer stream.Close()
-	if _, err := io.Copy(tmp, stream); err != nil {
+	n, err := io.Copy(tmp, io.LimitReader(stream, maxUnpacked+1))
+	switch {
+	case err != nil:
 		return err
+	case n > maxUnpacked:
+		return &Fault{Code: CodeBadImage, Reason: fmt.Sprintf("the image unfolds to more than %d GiB", maxUnpacked>>30)}
 	}
 	if err := tmp.Sync(); err != nil {
 		return err
@@ -78,8 +87,9 @@ func (p *Process) saveImage(ref string, img v1.Image) error {
 
 func pullFault(ref string, err error) error {
 	var local *fs.PathError
+	var known *Fault
 	switch {
-	case errors.Is(err, context.Canceled):
+	case errors.Is(err, context.Canceled), errors.As(err, &known):
 		return err
 	case errors.As(err, &local):
 		return diskFault(err)
@@ -100,7 +110,7 @@ func (p *Process) unpackImage(ctx context.Context, ref, dir string) error {
 		return &Fault{Code: CodeImageNotFound, Reason: "the image " + ref + " is not here any more", Err: err}
 	}
 	defer f.Close()
-	err = unpack(dir, contextReader{ctx, f}, p.owner)
+	err = unpack.Tar(dir, contextReader{ctx, f}, maxUnpacked, p.owner)
 	switch {
 	case err == nil, ctx.Err() != nil:
 		return ctx.Err()

@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"souk/exec"
 	"souk/exec/image"
 	"souk/exec/plan"
@@ -58,7 +60,7 @@ func New(t *testing.T, rt exec.Runtime) *Bench {
 		t.Fatal(err)
 	}
 	b.Reg = reg
-	b.Image = b.Push(image.Recipe{Binary: testpod(t), Path: "/bin/testpod", Cmd: []string{"echo", "image", "default"}})
+	b.Image = b.push(standard(t))
 	b.Watcher = b.Watch()
 	t.Cleanup(func() {
 		b.Stop()
@@ -76,6 +78,11 @@ func (b *Bench) Push(r image.Recipe) string {
 	if err != nil {
 		b.T.Fatal(err)
 	}
+	return b.push(img)
+}
+
+func (b *Bench) push(img v1.Image) string {
+	b.T.Helper()
 	// A name of its own keeps the image apart from those of other runs of the suite.
 	ref, err := b.Reg.Push(context.Background(), img, b.Home+"/testpod:"+NewLease()[:8])
 	if err != nil {
@@ -294,6 +301,25 @@ func testpod(t *testing.T) string {
 		t.Fatal(o.err)
 	}
 	return o.path
+}
+
+var standardOnce struct {
+	sync.Once
+	img v1.Image
+	err error
+}
+
+// standard is the image that most pods run, built and compressed once.
+func standard(t *testing.T) v1.Image {
+	t.Helper()
+	binary, o := testpod(t), &standardOnce
+	o.Do(func() {
+		o.img, o.err = image.Build(image.Recipe{Binary: binary, Path: "/bin/testpod", Cmd: []string{"echo", "image", "default"}})
+	})
+	if o.err != nil {
+		t.Fatal(o.err)
+	}
+	return o.img
 }
 
 type testWriter struct{ t *testing.T }

@@ -44,7 +44,7 @@ func Build(r Recipe) (v1.Image, error) {
 	for p, data := range r.Files {
 		files[p] = file{data: data, mode: 0o644}
 	}
-	layer, err := tarball.LayerFromOpener(archive(files, append([]string{"/tmp"}, r.Folders...)))
+	layer, err := tarball.LayerFromOpener(archive(files, append([]string{"/tmp"}, r.Folders...)), tarball.WithCompressedCaching)
 	if err != nil {
 		return nil, fmt.Errorf("image: build from %q: %w", r.Binary, err)
 	}

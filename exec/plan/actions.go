@@ -107,29 +107,32 @@ func actionsOf(w Want, have []Have) []Action {
 	panic("plan: want without phase")
 }
 
-// run keeps one container: that of the wanted start, or a newer one (P2).
+// run keeps one container: that of the wanted start, or a newer one (P2). Older ones go first.
 func run(w Want, have []Have) []Action {
 	var older []Action
-	waiting := false
+	var wanted *Have
 	for _, h := range have {
 		switch {
 		case h.Object != Container:
 		case h.Start > w.Start:
 			return nil
-		case h.Start == w.Start && h.State == Created:
-			return append(older, Action{Verb: Begin, Lease: h.Lease, Start: h.Start, Have: h})
-		case h.Start == w.Start: // running, or ended by itself (P1)
-			return older
+		case h.Start == w.Start:
+			wanted = &h
 		case h.State == Running:
-			older, waiting = append(older, halt(h, w.Pod.Grace)), true
+			older = append(older, halt(h, w.Pod.Grace))
 		default:
-			older, waiting = append(older, remove(h)), true
+			older = append(older, remove(h))
 		}
 	}
-	if waiting {
+	switch {
+	case len(older) > 0:
 		return older
+	case wanted == nil:
+		return []Action{{Verb: Launch, Lease: w.Pod.Lease, Start: w.Start}}
+	case wanted.State == Created:
+		return []Action{{Verb: Begin, Lease: w.Pod.Lease, Start: w.Start, Have: *wanted}}
 	}
-	return []Action{{Verb: Launch, Lease: w.Pod.Lease, Start: w.Start}}
+	return nil // it runs, or has ended (P1)
 }
 
 // stop ends what runs, and clears away what was never started.

@@ -44,7 +44,9 @@ func TestActionsForEveryPhaseAndState(t *testing.T) {
 		{Run, []Have{container(3, Created)}, ""},
 		{Run, []Have{container(3, Running)}, ""},
 		{Run, []Have{container(3, Exited)}, ""},
-		{Run, []Have{container(1, Running), container(2, Running)}, ""},
+		{Run, []Have{container(1, Running), container(2, Running)}, "halt c1"},
+		{Run, []Have{container(1, Exited), container(2, Created)}, "remove container c1"},
+		{Run, []Have{container(1, Exited), container(2, Exited)}, "remove container c1"},
 		{Run, []Have{container(1, Exited), container(3, Running)}, ""},
 		{Run, []Have{container(0, Exited), container(1, Running)}, "halt c1, remove container c0"},
 

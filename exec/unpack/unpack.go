@@ -1,4 +1,9 @@
-package exec
+// Package unpack writes the files of an image, which come from a stranger, into a folder of this machine.
+//
+// Every path is resolved inside the folder by the operating system's own rules (os.Root), so that neither .. nor a link
+// leads out of it. Device files are left out, set-user-id bits are dropped, absolute links become relative ones, so that
+// they mean the same whether the folder is a program's root or not, and what a small archive unfolds to is bounded.
+package unpack
 
 import (
 	"archive/tar"
@@ -11,24 +16,22 @@ import (
 	"strings"
 )
 
-// Limits of an unpacked image: more is a mistake or an attack on the host's disk.
-const (
-	maxUnpacked = 200 << 30
-	maxEntries  = 4_000_000
-)
+// maxEntries bounds the files of an image: more is a mistake or an attack on the host's disk.
+const maxEntries = 4_000_000
 
-// unpack writes a tar stream, whose layers are merged already, below dir. The stream comes from a stranger: every path is
-// resolved inside dir by the kernel's own rules for it (os.Root), so that neither .. nor a link leads out. Device files are
-// left out, set-user-id bits are dropped, and absolute links become relative ones, so that they mean the same whether dir
-// is the root of the program or not. Owners are set where own is true.
-func unpack(dir string, stream io.Reader, own bool) error {
+// ErrTooLarge says that an image unfolds to more than it may.
+var ErrTooLarge = errors.New("unpack: image too large")
+
+// Tar writes a tar stream, whose layers are merged already, below dir, and at most limit bytes of files. Owners are set
+// where own is true.
+func Tar(dir string, stream io.Reader, limit int64, own bool) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
 	t := tar.NewReader(stream)
-	total := int64(0)
+	left := limit
 	for n := 0; ; n++ {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
@@ -37,17 +40,17 @@ func unpack(dir string, stream io.Reader, own bool) error {
 		if err != nil {
 			return err
 		}
-		total += h.Size
-		if n > maxEntries || total > maxUnpacked {
-			return fmt.Errorf("exec: unpack: more than %d entries or %d bytes", maxEntries, maxUnpacked)
+		if n > maxEntries || h.Size < 0 || h.Size > left {
+			return fmt.Errorf("%w: more than %d entries or %d bytes", ErrTooLarge, maxEntries, limit)
 		}
-		if err := unpackEntry(root, h, t, own); err != nil {
-			return fmt.Errorf("exec: unpack %q: %w", h.Name, err)
+		left -= h.Size
+		if err := entry(root, h, t, own); err != nil {
+			return fmt.Errorf("unpack: %q: %w", h.Name, err)
 		}
 	}
 }
 
-func unpackEntry(root *os.Root, h *tar.Header, content io.Reader, own bool) error {
+func entry(root *os.Root, h *tar.Header, content io.Reader, own bool) error {
 	name, ok := inside(h.Name)
 	if !ok {
 		return fmt.Errorf("path leads out of the image")
@@ -64,9 +67,9 @@ func unpackEntry(root *os.Root, h *tar.Header, content io.Reader, own bool) erro
 	}
 	switch h.Typeflag {
 	case tar.TypeDir:
-		return unpackDir(root, name, mode|0o700, h, own)
+		return folder(root, name, mode|0o700, h, own)
 	case tar.TypeReg:
-		return unpackFile(root, name, mode, h, content, own)
+		return file(root, name, mode, h, content, own)
 	case tar.TypeSymlink:
 		if err := vacate(root, name); err != nil {
 			return err
@@ -88,7 +91,7 @@ func unpackEntry(root *os.Root, h *tar.Header, content io.Reader, own bool) erro
 	return nil // devices, pipes, sockets: not in a pod
 }
 
-func unpackDir(root *os.Root, name string, mode fs.FileMode, h *tar.Header, own bool) error {
+func folder(root *os.Root, name string, mode fs.FileMode, h *tar.Header, own bool) error {
 	if info, err := root.Lstat(name); err == nil && !info.IsDir() {
 		if err := root.Remove(name); err != nil {
 			return err
@@ -105,7 +108,7 @@ func unpackDir(root *os.Root, name string, mode fs.FileMode, h *tar.Header, own 
 	return root.Chmod(name, mode)
 }
 
-func unpackFile(root *os.Root, name string, mode fs.FileMode, h *tar.Header, content io.Reader, own bool) error {
+func file(root *os.Root, name string, mode fs.FileMode, h *tar.Header, content io.Reader, own bool) error {
 	if err := vacate(root, name); err != nil {
 		return err
 	}

@@ -1,10 +1,9 @@
-package exec
+package unpack
 
 import (
 	"archive/tar"
 	"bytes"
-	"context"
-	"fmt"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -71,7 +70,7 @@ func TestUnpackKeepsToItsFolder(t *testing.T) {
 		if err := os.Mkdir(root, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		err := unpack(root, archiveOf(tt.entries...), false)
+		err := Tar(root, archiveOf(tt.entries...), 1<<20, false)
 		if (err != nil) != tt.refused {
 			t.Errorf("%s: got %v, want refused %v", name, err, tt.refused)
 		}
@@ -85,9 +84,9 @@ func TestUnpackKeepsToItsFolder(t *testing.T) {
 
 func TestUnpackKeepsContentAndDropsPower(t *testing.T) {
 	root := t.TempDir()
-	err := unpack(root, archiveOf(dir("usr/lib"), link("lib", "/usr/lib"), reg("lib/a", "one", 0o644), reg("bin/su", "x", 0o4755),
+	err := Tar(root, archiveOf(dir("usr/lib"), link("lib", "/usr/lib"), reg("lib/a", "one", 0o644), reg("bin/su", "x", 0o4755),
 		hard("bin/su2", "bin/su"), reg("usr/lib/a", "two", 0o600), tar.Header{Typeflag: tar.TypeChar, Name: "dev/mem", Devmajor: 1, Devminor: 1},
-		tar.Header{Typeflag: tar.TypeFifo, Name: "pipe"}, tar.Header{Typeflag: tar.TypeDir, Name: "tmp/", Mode: 0o1777}), false)
+		tar.Header{Typeflag: tar.TypeFifo, Name: "pipe"}, tar.Header{Typeflag: tar.TypeDir, Name: "tmp/", Mode: 0o1777}), 1<<20, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,6 +105,15 @@ func TestUnpackKeepsContentAndDropsPower(t *testing.T) {
 	}
 }
 
+func TestUnpackIsBounded(t *testing.T) {
+	many := []tar.Header{reg("a", strings.Repeat("x", 600), 0o644), reg("b", strings.Repeat("x", 600), 0o644)}
+	for limit, want := range map[int64]error{1199: ErrTooLarge, 1200: nil} {
+		if err := Tar(t.TempDir(), archiveOf(many...), limit, false); !errors.Is(err, want) {
+			t.Errorf("1200 bytes within %d: got %v, want %v", limit, err, want)
+		}
+	}
+}
+
 // Nothing that a stranger sends as an archive may reach a file beside the folder.
 func FuzzUnpack(f *testing.F) {
 	seed, _ := io.ReadAll(archiveOf(link("a", ".."), reg("a/evil", "x", 0o644)))
@@ -118,52 +126,9 @@ func FuzzUnpack(f *testing.F) {
 		if err := os.Mkdir(root, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		unpack(root, bytes.NewReader(b), false)
+		Tar(root, bytes.NewReader(b), 1<<20, false)
 		if found, _ := os.ReadDir(base); len(found) != 1 {
 			t.Fatalf("outside: %v", found)
 		}
 	})
-}
-
-func TestLogKeepsTheNewestOutputWithinItsSize(t *testing.T) {
-	folder := t.TempDir()
-	l, err := openLog(folder)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var in bytes.Buffer
-	const lines = 400_000 // of 64 bytes: two and a half times the size of a file
-	for i := range lines {
-		fmt.Fprintf(&in, "%063d\n", i)
-	}
-	l.copy(1, &in)
-	l.copy(2, strings.NewReader("no newline"))
-	if err := l.close(); err != nil {
-		t.Fatal(err)
-	}
-	size := int64(0)
-	for _, name := range []string{logName, logOld} {
-		info, err := os.Stat(filepath.Join(folder, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		size += info.Size()
-	}
-	if size > 2*logSize {
-		t.Errorf("%d bytes on disk, want at most %d", size, 2*logSize)
-	}
-	read := func(tail int) (string, string) {
-		var out, errs bytes.Buffer
-		if err := copyLog(context.Background(), folder, LogOptions{Tail: tail}, func() bool { return false }, &out, &errs); err != nil {
-			t.Fatal(err)
-		}
-		return out.String(), errs.String()
-	}
-	if out, errs := read(3); out != fmt.Sprintf("%063d\n%063d\n", lines-2, lines-1) || errs != "no newline" {
-		t.Errorf("tail 3: %q and %q", out, errs)
-	}
-	out, _ := read(0)
-	if !strings.HasSuffix(out, fmt.Sprintf("%063d\n", lines-1)) || len(out) < logSize {
-		t.Errorf("all: %d bytes ending with %q", len(out), out[max(0, len(out)-70):])
-	}
 }
