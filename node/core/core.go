@@ -39,7 +39,7 @@ type Node struct {
 
 // New is the core of a node with this address that has no rows yet.
 func New(self identity.Address) *Node {
-	o := observer.New()
+	o := observer.New(self)
 	n := &Node{self: self, observer: o, host: host.New(o), consumer: consumer.New(o), operator: operator.New(o)}
 	for _, ks := range [][]step.Keeper{o.Keepers(), n.host.Keepers(), n.consumer.Keepers(), n.operator.Keepers()} {
 		n.keepers = append(n.keepers, ks...)
@@ -53,7 +53,7 @@ func Load(self identity.Address, each func(yield func(key, value []byte) error) 
 	if err := each(n.load); err != nil {
 		return nil, err
 	}
-	if err := n.observer.Restore(self); err != nil {
+	if err := n.observer.Restore(); err != nil {
 		return nil, fmt.Errorf("core: restoring what was stored: %w", err)
 	}
 	if err := n.operator.Restore(self); err != nil {

@@ -58,9 +58,10 @@ type Observer struct {
 	renewing member.Time
 }
 
-// New is an observer that knows nothing yet.
-func New() *Observer {
+// New is the observer of the node with this address, which knows nothing yet.
+func New(self identity.Address) *Observer {
 	o := &Observer{
+		self:     self,
 		charters:    step.ByHash[known](table.Charter),
 		policies:    step.ByNumber[known](table.Policy),
 		credentials: step.ByAddress[known](table.Credential),
@@ -89,8 +90,7 @@ func (o *Observer) Keepers() []step.Keeper {
 }
 
 // Restore derives what is not stored. It is called once, after the rows are loaded.
-func (o *Observer) Restore(self identity.Address) error {
-	o.self = self
+func (o *Observer) Restore() error {
 	for _, id := range o.charters.Keys() {
 		c, err := wire.Decode[member.Charter](o.charters.Get(id).Object)
 		if err != nil {
