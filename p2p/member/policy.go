@@ -58,6 +58,12 @@ func DefaultPolicy(operator identity.Address, at Time) Policy {
 	}
 }
 
+// ForSlot is the policy for a market with minutes of this many seconds: clocks may not differ by more than a minute.
+func (p Policy) ForSlot(seconds uint16) Policy {
+	p.Skew = min(p.Skew, seconds)
+	return p
+}
+
 // Kind implements wire.Message.
 func (p Policy) Kind() wire.Kind { return wire.KindPolicy }
 
