@@ -61,7 +61,7 @@ type Observer struct {
 // New is the observer of the node with this address, which knows nothing yet.
 func New(self identity.Address) *Observer {
 	o := &Observer{
-		self:     self,
+		self:        self,
 		charters:    step.ByHash[known](table.Charter),
 		policies:    step.ByNumber[known](table.Policy),
 		credentials: step.ByAddress[known](table.Credential),
