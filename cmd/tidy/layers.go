@@ -91,7 +91,7 @@ func (l Layer) covers(dir string) bool {
 // plain is the standard library of pure packages: what computes, and touches neither machine nor time. From "time" they
 // take the types; its clocks are refused by name.
 var plain = []string{"bytes", "cmp", "crypto/sha256", "encoding/binary", "encoding/hex", "encoding/json", "errors", "fmt",
-	"iter", "maps", "math", "math/big", "math/bits", "slices", "sort", "strconv", "strings", "time"}
+	"iter", "maps", "math", "math/big", "math/bits", "path", "slices", "sort", "strconv", "strings", "time"}
 
 func isPlain(path string) bool {
 	return slices.Contains(plain, path) || path == "hash" || strings.HasPrefix(path, "hash/") ||
