@@ -61,6 +61,17 @@ func (d *Docker) Pull(ctx context.Context, ref string, progress func(Progress)) 
 	return nil
 }
 
+// Forget removes an image that Pull brought. One that is not there, or that a container still needs, is no error.
+func (d *Docker) Forget(ctx context.Context, ref string) error {
+	ctx, cancel := context.WithTimeout(ctx, removeTimeout)
+	defer cancel()
+	_, err := d.api.ImageRemove(ctx, ref, client.ImageRemoveOptions{PruneChildren: true})
+	if err == nil || errdefs.IsNotFound(err) || errdefs.IsConflict(err) {
+		return nil
+	}
+	return d.fault(err)
+}
+
 // pullFault sorts what the engine says when a pull fails. Some of it comes as text only, as the registry's answer is quoted.
 func (d *Docker) pullFault(ref string, err error) error {
 	text := err.Error()

@@ -38,6 +38,9 @@ type Bench struct {
 	Image string // the test pod, pinned
 	Reg   *image.Registry
 	*Watcher
+
+	mu     sync.Mutex
+	images []string // pushed
 }
 
 // A Watcher is one supervisor and the events it has told.
@@ -88,6 +91,9 @@ func (b *Bench) push(img v1.Image) string {
 	if err != nil {
 		b.T.Fatal(err)
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.images = append(b.images, ref)
 	return ref
 }
 
@@ -263,6 +269,19 @@ func (b *Bench) clear() {
 			b.RT.Signal(ctx, h.ID, true)
 		}
 		if err := b.RT.Remove(ctx, h); err != nil {
+			b.T.Errorf("clear: %v", err)
+		}
+	}
+	engine, ok := b.RT.(interface {
+		Forget(ctx context.Context, ref string) error
+	})
+	if !ok {
+		return // its images go with its folder
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, ref := range b.images {
+		if err := engine.Forget(ctx, ref); err != nil {
 			b.T.Errorf("clear: %v", err)
 		}
 	}
