@@ -70,7 +70,7 @@ func (n *Node) peer(a identity.Address, up bool) {
 	if m, ok := n.members.Load(a); ok {
 		p.Key = m.(step.Membership).Key
 	}
-	n.put(context.Background(), p)
+	n.put(n.closed, p)
 }
 
 func (n *Node) revoked(a identity.Address) bool {

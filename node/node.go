@@ -60,6 +60,7 @@ type Node struct {
 	released  chan *release
 	signers   chan struct{}
 	ready     chan struct{}
+	closed    context.Context // of Run
 	end       context.CancelCauseFunc
 
 	net     *p2p.Node
@@ -92,7 +93,7 @@ func New(o Options) (*Node, error) {
 	n := &Node{
 		opts: o, log: o.Log, key: o.Key, self: o.Key.Address(), started: time.Now(),
 		inbox: make(chan step.Input, inboxSize), released: make(chan *release, 1024), signers: make(chan struct{}, signersAtOnce),
-		ready: make(chan struct{}), keep: map[identity.Address]identity.PublicKey{}, waiting: map[uint64]chan<- waitOutcome{},
+		ready: make(chan struct{}), closed: context.Background(), keep: map[identity.Address]identity.PublicKey{}, waiting: map[uint64]chan<- waitOutcome{},
 	}
 	s, err := store.Open(o.Config.Home, store.Options{Log: o.Log})
 	if err != nil {
@@ -132,7 +133,7 @@ func (n *Node) Ready() <-chan struct{} { return n.ready }
 func (n *Node) Run(ctx context.Context) error {
 	ctx, n.end = context.WithCancelCause(ctx)
 	defer n.end(nil)
-	n.pods.closed = ctx
+	n.closed, n.pods.closed = ctx, ctx
 	work, stop := context.WithCancel(context.WithoutCancel(ctx)) // what the others rest on ends last
 	defer stop()
 
@@ -149,7 +150,13 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.net.Run(run) })
 	g.Go(func() error { return n.pods.run(run) })
 	g.Go(func() error { return n.watchInventory(run) })
-	above.Go(func() error { return api.Serve(run, n.opts.Config.Socket(), n.Backend(), n.log) })
+	above.Go(func() error {
+		err := api.Serve(run, n.opts.Config.Socket(), n.Backend(), n.log)
+		if err != nil && run.Err() == nil {
+			n.end(err)
+		}
+		return err
+	})
 	close(n.ready)
 
 	err := g.Wait()

@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"souk/exec"
 	"souk/exec/image"
@@ -26,15 +29,25 @@ type pods struct {
 	put    func(context.Context, step.Input)
 	market func() string    // id, for labels
 	sup    *exec.Supervisor // nil: this node hosts no pods
+
+	mu     sync.Mutex
+	orders []order       // in the order of the core's steps
+	more   chan struct{} // capacity 1: there are orders
 	rt     exec.Runtime
 	closed context.Context // of run
+}
+
+// order is what one step wants of pods.
+type order struct {
+	list []step.PodWant
+	all  bool
 }
 
 // engineWait is how long the engine may take to answer when a node starts.
 const engineWait = 3 * time.Second
 
 func newPods(o Options, self identity.Address, market func() string, put func(context.Context, step.Input)) (*pods, error) {
-	p := &pods{cfg: o.Config, log: o.Log, put: put, market: market, closed: context.Background()}
+	p := &pods{cfg: o.Config, log: o.Log, put: put, market: market, closed: context.Background(), more: make(chan struct{}, 1)}
 	if !o.Config.Role().Has(member.RoleHost) {
 		return p, nil
 	}
@@ -72,14 +85,45 @@ func (p *pods) run(ctx context.Context) error {
 		<-ctx.Done()
 		return context.Cause(ctx)
 	}
-	return p.sup.Run(ctx)
+	var g errgroup.Group
+	g.Go(func() error { p.pass(ctx); return nil })
+	g.Go(func() error { return p.sup.Run(ctx) })
+	return g.Wait()
 }
 
-// want passes the core's wishes on.
+// want takes the core's wishes. It does not block: whoever gives them has other peers to answer.
 func (p *pods) want(list []step.PodWant, all bool) {
 	if p.sup == nil {
 		return
 	}
+	p.mu.Lock()
+	p.orders = append(p.orders, order{list, all})
+	p.mu.Unlock()
+	select {
+	case p.more <- struct{}{}:
+	default:
+	}
+}
+
+// pass gives the wishes to the supervisor, in order, until ctx ends.
+func (p *pods) pass(ctx context.Context) {
+	for {
+		select {
+		case <-p.more:
+		case <-ctx.Done():
+			return
+		}
+		p.mu.Lock()
+		orders := p.orders
+		p.orders = nil
+		p.mu.Unlock()
+		for _, o := range orders {
+			p.carry(o.list, o.all)
+		}
+	}
+}
+
+func (p *pods) carry(list []step.PodWant, all bool) {
 	wants := make([]plan.Want, 0, len(list))
 	for _, w := range list {
 		wants = append(wants, p.translate(w))
