@@ -105,9 +105,9 @@ type refInput struct {
 }
 
 type logsInput struct {
-	refInput
-	Follow bool `query:"follow" doc:"go on until the pod ends"`
-	Tail   int  `query:"tail" minimum:"0" doc:"last lines; 0: all that is kept"`
+	Ref    string `path:"ref" maxLength:"64" doc:"name of a pod, or the beginning of its id"`
+	Follow bool   `query:"follow" doc:"go on until the pod ends"`
+	Tail   int    `query:"tail" minimum:"0" doc:"last lines; 0: all that is kept"`
 }
 
 func (s *server) leaseRoutes(a huma.API) {

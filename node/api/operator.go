@@ -43,7 +43,7 @@ type whoInput struct {
 }
 
 type decisionInput struct {
-	whoInput
+	Addr string `path:"addr" doc:"address, the beginning of it, or alias"`
 	Body Decision
 }
 
