@@ -17,7 +17,7 @@ const (
 	Started                    // StartID, StartedAt
 	Exited                     // StartID, StartedAt, FinishedAt, ExitCode, OOM, Signalled, Lost
 	Failed                     // Stage, Code, Reason; and those of Exited, when it had started
-	Observed                   // the answer to Sync, one for each lease: State, and those of Started or Exited
+	Observed                   // the answer to Sync, one for each lease: State, and those of Started or Exited; also a stop that found nothing
 	Removed                    // neither container nor volume is left
 	EngineDown                 // no Lease, no Start; Reason
 	EngineUp                   // no Lease, no Start

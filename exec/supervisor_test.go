@@ -300,6 +300,9 @@ func TestPullIsCutShortWhenItIsNotWantedAnyMore(t *testing.T) {
 			s.Want(want(phase))
 			synctest.Wait()
 			k := got.kinds()
+			if nothing := slices.Contains(k, Observed); nothing != (phase == plan.Stop) {
+				t.Fatalf("%s: got %v; a stop that finds nothing to stop says so", phase, k)
+			}
 			if time.Since(begin) != 0 || slices.Contains(k, Failed) || f.count("create") != 0 || (phase == plan.Remove) != slices.Contains(k, Removed) {
 				t.Fatalf("%s: got %v, %d creates", phase, k, f.count("create"))
 			}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,6 +21,7 @@ type worker struct {
 	// Guarded by the supervisor's mu.
 	wanted   plan.Want
 	observe  bool               // an Observed is owed
+	stopping bool               // a stop was wanted, and whoever wanted it waits to hear that nothing runs
 	orphan   bool               // nobody knows this lease, so nobody is told
 	stopPull context.CancelFunc // set while an image is pulled for wanted
 
@@ -57,6 +59,7 @@ func (w *worker) want(n plan.Want, observe bool) {
 	}
 	w.wanted, w.orphan = n, false
 	w.observe = w.observe || observe
+	w.stopping = n.Phase == plan.Stop
 	poke(w.wake)
 }
 
@@ -101,6 +104,7 @@ func (w *worker) step(ctx context.Context) (wait time.Duration, done bool) {
 		actions := plan.Actions([]plan.Want{w.due(want)}, have)
 		if len(actions) == 0 {
 			w.retry, w.halt = 0, halt{}
+			w.stopped(want, have)
 			return 0, want.Phase == plan.Remove && w.gone(want)
 		}
 		if actions[0].Verb != plan.Halt {
@@ -115,6 +119,22 @@ func (w *worker) step(ctx context.Context) (wait time.Duration, done bool) {
 		}
 	}
 	return 0, false
+}
+
+// stopped tells, once for each stop, that there was nothing to stop: of a run that never started no end is reported.
+func (w *worker) stopped(want plan.Want, have []plan.Have) {
+	w.s.mu.Lock()
+	owed := w.stopping && sameStop(w.wanted, want)
+	w.stopping = w.stopping && !owed
+	w.s.mu.Unlock()
+	ran := func(h plan.Have) bool { return h.Start == want.Start && h.StartID() != "" }
+	if owed && !slices.ContainsFunc(have, ran) {
+		w.emit(startEvent(Observed, plan.Have{Start: want.Start}))
+	}
+}
+
+func sameStop(a, b plan.Want) bool {
+	return a.Phase == plan.Stop && b.Phase == plan.Stop && a.Start == b.Start
 }
 
 // due is what is wanted, but that a start which is over is not tried again, even if its container has gone (P1): what was
