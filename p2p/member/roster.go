@@ -55,18 +55,31 @@ func (r *Roster) Admit(c Credential, obj wire.Object) error {
 	return nil
 }
 
-// Sanction takes a verified revocation. A later one about the same member replaces the former, except that nothing lifts
-// a revocation.
+// Sanction takes a verified revocation. A later one about the same member replaces the former: by number among those of one
+// operator, by date among those of several, so that it does not matter which one comes first. Nothing lifts a revocation.
 func (r *Roster) Sanction(v Revocation) error {
 	if !r.charter.Operates(v.Operator) {
 		return ErrNotOperator
 	}
-	if old, ok := r.sanctions[v.Subject]; ok && (old.Sanction == Revoke || old.Operator == v.Operator && old.Number >= v.Number) {
+	r.numbers[v.Operator] = max(r.numbers[v.Operator], v.Number)
+	if old, ok := r.sanctions[v.Subject]; ok && !follows(old, v) {
 		return ErrStale
 	}
 	r.sanctions[v.Subject] = v
-	r.numbers[v.Operator] = max(r.numbers[v.Operator], v.Number)
 	return nil
+}
+
+// follows reports whether sanction v replaces old.
+func follows(old, v Revocation) bool {
+	switch {
+	case old.Sanction == Revoke || v.Sanction == Revoke:
+		return old.Sanction != Revoke
+	case old.Operator == v.Operator:
+		return v.Number > old.Number
+	case v.At != old.At:
+		return v.At > old.At
+	}
+	return old.Operator.Compare(v.Operator) < 0
 }
 
 // Credential is the newest credential known of a.
