@@ -78,7 +78,7 @@ const (
 	PodStarted PodFact = 3 // also what is found running after a restart of the node
 	PodExited  PodFact = 4
 	PodFailed  PodFact = 5
-	PodAbsent  PodFact = 6 // after a restart of the node: nothing is there
+	PodAbsent  PodFact = 6 // nothing is there: after a restart of the node, or when a stop found nothing to stop
 	PodRemoved PodFact = 7 // container and volume are gone
 )
 

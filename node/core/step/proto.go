@@ -2,6 +2,7 @@ package step
 
 import (
 	"fmt"
+	"strings"
 
 	"souk/p2p/identity"
 	"souk/p2p/member"
@@ -155,7 +156,7 @@ func Refuse(code RefusalCode, format string, args ...any) *Refusal {
 	if len(s) > 512 {
 		s = s[:512]
 	}
-	return &Refusal{Code: code, Reason: s}
+	return &Refusal{Code: code, Reason: strings.ToValidUTF8(s, "")} // what is cut must still decode
 }
 
 // A RefusalCode tells refusals apart.
