@@ -132,6 +132,7 @@ func (n *Node) dispatch(ctx *step.Context, in step.Input) {
 	switch in := in.(type) {
 	case step.Boot:
 		n.observer.Boot(ctx)
+		n.refresh(ctx)
 		n.host.Boot(ctx)
 		n.consumer.Boot(ctx)
 		if n.roles.Has(member.RoleOperator) {

@@ -1,7 +1,9 @@
 package observer
 
 import (
+	"errors"
 	"slices"
+	"strings"
 
 	"souk/node/core/step"
 	"souk/p2p/identity"
@@ -96,7 +98,7 @@ func (o *Observer) Standings(ctx *step.Context) Standing {
 	if o.joining.IsSet() {
 		j := o.joining.Get()
 		s.Reason = j.Reason
-		s.State = map[step.JoinState]string{step.JoinPending: "pending", step.JoinApproved: "approved", step.JoinRejected: "rejected"}[j.State]
+		s.State = joinWords[j.State]
 	}
 	c, _, ok := o.Credential(o.self)
 	if !ok {
@@ -108,6 +110,8 @@ func (o *Observer) Standings(ctx *step.Context) Standing {
 		s.State, s.Reason = "approved", ""
 	case member.ErrExpired:
 		s.State, s.Reason = "expired", "the credential ended; it renews when the operator is reached"
+	case member.ErrNotYet:
+		s.State, s.Reason = "pending", err.Error()
 	default:
 		r, _ := o.roster.Sanctioned(o.self)
 		s.State, s.Reason = r.Sanction.String(), r.Reason
@@ -120,15 +124,23 @@ func (o *Observer) found(ctx *step.Context, id uint64, c Found) {
 		ctx.Answer(id, nil, step.Fail(step.ProblemConflict, "use another --home for another market", "this home already belongs to a market"))
 		return
 	}
-	o.adopt(c.Charter)
-	ctx.Charter, ctx.Market, ctx.Clock = o.charter, o.market, o.charter.Clock()
-	o.charters.Put(o.market.ID, known{wire.Draft(c.Charter)})
-	o.takePolicy(ctx, c.Policy, wire.Draft(c.Policy))
 	own := member.Credential{
 		Subject: ctx.Boot.Key, Issuer: o.self, Owner: o.self, Roles: member.RoleOperator, Alias: c.Alias, Payout: o.self,
 		Serial: 1, NotBefore: ctx.Now, NotAfter: ctx.Now + member.Time(c.Policy.CredentialLife)*member.Second, Witness: true,
 	}
-	o.take(ctx, own, wire.Draft(own))
+	if err := errors.Join(c.Charter.Validate(), c.Policy.Validate(), own.Validate()); err != nil {
+		ctx.Answer(id, nil, step.Fail(step.ProblemUsage, "", "%v", err))
+		return
+	}
+	if c.Charter.Signer() != o.self || c.Policy.Operator != o.self || c.Policy.Number != 1 {
+		ctx.Answer(id, nil, step.Fail(step.ProblemUsage, "", "a market is founded by its first operator, with its first policy"))
+		return
+	}
+	o.adopt(c.Charter)
+	ctx.Charter, ctx.Market, ctx.Clock = o.charter, o.market, o.charter.Clock()
+	o.charters.Put(o.market.ID, known{wire.Draft(c.Charter)})
+	o.takePolicy(ctx, c.Policy, ctx.Guard([]byte("policy"), c.Policy.Number, wire.Draft(c.Policy)))
+	o.take(ctx, own, ctx.Guard(append([]byte("credential/"), o.self[:]...), own.Serial, wire.Draft(own)))
 	ctx.Answer(id, o.Standings(ctx), nil)
 }
 
@@ -229,8 +241,14 @@ func (o *Observer) askJoin(ctx *step.Context, id uint64) {
 	body := step.JoinBody{Secret: j.Invite.Secret, Market: j.Invite.Market}
 	o.awaiting[ctx.Send(op, step.ProtoJoin, step.OpJoin, body, wire.Draft(j.Request))] = func(ctx *step.Context, r step.Response) {
 		if r.Err != nil {
-			if f := r.Err; f.Refusal != nil && id != 0 {
+			switch no := r.Err.Refusal; {
+			case no == nil || !final(no.Code):
+			case id != 0:
 				o.joining.Clear() // a refused code binds nobody
+			default:
+				o.joining.Get().State, o.joining.Get().Reason = step.JoinRejected, no.Reason
+				o.joining.Touch()
+				ctx.Notify("join.rejected", wire.ID{}, no.Reason)
 			}
 			ctx.Answer(id, nil, step.FromFailure(r.Err, "the inviting operator"))
 			return
@@ -240,14 +258,26 @@ func (o *Observer) askJoin(ctx *step.Context, id uint64) {
 	}
 }
 
+// final reports whether asking again with the same request would get the same refusal.
+func final(c step.RefusalCode) bool {
+	switch c {
+	case step.RefuseBusy, step.RefuseInternal, step.RefuseClock:
+		return false
+	}
+	return true
+}
+
+// joinWords are the states of joining, for people.
+var joinWords = map[step.JoinState]string{step.JoinPending: "pending", step.JoinApproved: "approved", step.JoinRejected: "rejected"}
+
 func (o *Observer) joined(ctx *step.Context, r step.Response) {
 	a, err := step.Body[step.JoinAnswer](r.Body)
-	if err != nil {
+	if err != nil || joinWords[a.State] == "" || !o.joining.IsSet() {
 		return
 	}
 	j := o.joining.Get()
-	if j.State != a.State {
-		ctx.Notify("join."+map[step.JoinState]string{step.JoinPending: "pending", step.JoinApproved: "approved", step.JoinRejected: "rejected"}[a.State], wire.ID{}, a.Reason)
+	if a.Reason = strings.ToValidUTF8(a.Reason[:min(len(a.Reason), 512)], ""); j.State != a.State {
+		ctx.Notify("join."+joinWords[a.State], wire.ID{}, a.Reason)
 	}
 	j.State, j.Reason = a.State, a.Reason
 	o.joining.Touch()

@@ -43,13 +43,15 @@ type Observer struct {
 	charter  member.Charter
 	market   wire.Market
 	founded  bool
-	policy   member.Policy
+	policy   member.Policy // in force
+	newest   member.Policy // highest number known; it may be in force only later
 	roster   *member.Roster
 	listed   map[identity.Address]market.Offer
 	minutes  map[identity.Address]*reliability.Minutes
 	peers    map[identity.Address]*peer
-	order    []identity.Address // peers in order
-	fresh    member.Time        // when anything fresh and signed of another member last came
+	skews    map[identity.Address]member.Time // of every member that said hello
+	order    []identity.Address               // peers in order
+	fresh    member.Time                      // when anything fresh and signed of another member last came
 	heard    market.Answered
 	self     identity.Address
 	awaiting map[uint64]func(*step.Context, step.Response)
@@ -72,13 +74,13 @@ func New(self identity.Address) *Observer {
 			func(b []byte) revocationKey {
 				return revocationKey{identity.Address(table.Field(b, 0)), table.Number(table.Field(b, 1))}
 			}),
-		offers:   step.ByAddress[known](table.Offer),
-		beats:    step.ByAddress[lastBeat](table.Beat),
-		hours:    newHours(),
-		joining:  step.NewCell[joining]("joining"),
-		listed:   map[identity.Address]market.Offer{},
-		minutes:  map[identity.Address]*reliability.Minutes{},
-		peers:    map[identity.Address]*peer{},
+		offers:  step.ByAddress[known](table.Offer),
+		beats:   step.ByAddress[lastBeat](table.Beat),
+		hours:   newHours(),
+		joining: step.NewCell[joining]("joining"),
+		listed:  map[identity.Address]market.Offer{},
+		minutes: map[identity.Address]*reliability.Minutes{},
+		peers:   map[identity.Address]*peer{}, skews: map[identity.Address]member.Time{},
 		awaiting: map[uint64]func(*step.Context, step.Response){},
 	}
 	return o
@@ -106,7 +108,9 @@ func (o *Observer) Restore() error {
 		if err != nil {
 			return err
 		}
-		o.policy = p
+		if o.newest = p; o.policy.Number == 0 {
+			o.policy = p // enforce finds the right one as soon as it knows the time
+		}
 	}
 	for _, a := range o.credentials.Keys() {
 		obj := o.credentials.Get(a).Object
@@ -293,8 +297,8 @@ func (o *Observer) take(ctx *step.Context, msg wire.Message, obj wire.Object) bo
 		o.tellStanding(ctx, a)
 	case member.Revocation:
 		key := revocationKey{m.Operator, m.Number}
-		if o.revocations.Get(key) != nil || o.roster.Sanction(m) != nil {
-			return false
+		if o.revocations.Get(key) != nil || o.roster.Sanction(m) != nil && m.Operator != o.self {
+			return false // this node's own are kept in any case: their numbers have no gap
 		}
 		o.revocations.Put(key, known{obj})
 		o.tellStanding(ctx, m.Subject)
@@ -317,23 +321,38 @@ func (o *Observer) tellStanding(ctx *step.Context, a identity.Address) {
 	s, out := o.roster.Sanctioned(a)
 	revoked := out && s.Sanction == member.Revoke
 	ctx.Out.Members = append(ctx.Out.Members, step.Membership{Address: a, Key: c.Subject, Good: ok && !out, Revoked: revoked})
-	if out {
+	if revoked {
 		ctx.Out.Evict = append(ctx.Out.Evict, a)
 	}
 }
 
 func (o *Observer) takePolicy(ctx *step.Context, p member.Policy, obj wire.Object) bool {
-	if p.Number <= o.policy.Number || !o.charter.Operates(p.Operator) {
+	if p.Number <= o.newest.Number || !o.charter.Operates(p.Operator) {
 		return false
 	}
-	if old, prev := o.Policy(); old.Number > 0 && p.Number == old.Number+1 && p.Prev != prev.Ref(o.market) {
+	if prev := o.policies.Get(o.newest.Number); prev != nil && p.Number == o.newest.Number+1 && p.Prev != prev.Object.Ref(o.market) {
 		return false
 	}
 	o.policies.Put(p.Number, known{obj})
-	o.policy = p
-	ctx.Policy = p
+	o.newest = p
+	o.enforce(ctx)
 	o.contactOperators(ctx)
 	return true
+}
+
+// enforce puts the highest policy in force whose time has come. A market is never without one: the first that is known
+// stands until another does.
+func (o *Observer) enforce(ctx *step.Context) {
+	for _, n := range o.policies.Keys() {
+		p, err := wire.Decode[member.Policy](o.policies.Get(n).Object)
+		if err != nil {
+			panic("observer: a policy that this node kept does not decode: " + err.Error())
+		}
+		if o.policy.Number == 0 || p.Effective <= ctx.Now {
+			o.policy = p
+		}
+	}
+	ctx.Policy = o.policy
 }
 
 func (o *Observer) takeOffer(ctx *step.Context, f market.Offer, obj wire.Object) bool {

@@ -30,7 +30,7 @@ func (o *Observer) Peer(ctx *step.Context, p step.Peer) {
 	switch {
 	case p.Up && !found:
 		o.order = slices.Insert(o.order, i, p.Address)
-		o.peers[p.Address] = &peer{key: p.Key, since: ctx.Now}
+		o.peers[p.Address] = &peer{key: p.Key, since: ctx.Now, skew: o.skews[p.Address]}
 		o.askSync(ctx, p.Address)
 	case !p.Up && found:
 		o.order = slices.Delete(o.order, i, i+1)
@@ -96,12 +96,15 @@ func (o *Observer) judge(ctx *step.Context, who identity.Address, body []byte, o
 		// Expiry ends no lease, and an expired member must be able to ask for its next credential.
 	case errors.Is(err, member.ErrNotYet):
 		return step.Refuse(step.RefuseClock, "your credential begins in the future of this node's clock")
-	case errors.Is(err, member.ErrRevoked), errors.Is(err, member.ErrSuspended):
+	case errors.Is(err, member.ErrSuspended):
+		// A suspension makes no new leases, and ends none that runs.
+	case errors.Is(err, member.ErrRevoked):
 		s, _ := o.roster.Sanctioned(who)
 		return step.Refuse(step.RefuseRevoked, "%v by the operator: %s", s.Sanction, s.Reason)
 	default:
 		return step.Refuse(step.RefuseNoCredential, "no credential of this market; join with an invite")
 	}
+	o.skews[who] = h.Now - ctx.Now // hello comes before the news of a neighbour
 	if p := o.peers[who]; p != nil {
 		p.skew = h.Now - ctx.Now
 	}
@@ -137,8 +140,10 @@ func (o *Observer) Sync(ctx *step.Context, r step.Request) {
 
 // each visits every object that a newcomer needs, those first that others depend on.
 func (o *Observer) each(now member.Time, visit func(wire.Object)) {
-	if _, p := o.Policy(); !p.IsZero() {
-		visit(p)
+	for _, n := range o.policies.Keys() {
+		if n >= o.policy.Number {
+			visit(o.policies.Get(n).Object)
+		}
 	}
 	for _, a := range o.credentials.Keys() {
 		visit(o.credentials.Get(a).Object)
@@ -172,7 +177,7 @@ func (o *Observer) askSync(ctx *step.Context, who identity.Address) {
 		o.Hear(ctx, who)
 		news := false
 		for _, v := range r.Objects {
-			if msg := message(v); msg != nil && o.take(ctx, msg, v.Object()) {
+			if msg := lasting(v); msg != nil && o.take(ctx, msg, v.Object()) {
 				news = true
 			}
 		}
@@ -182,11 +187,20 @@ func (o *Observer) askSync(ctx *step.Context, who identity.Address) {
 	}
 }
 
-// contactOperators tells the shell where the operators are.
+// lasting is the value of an object that may come late. A beat may not: it proves that its host was there only to those who
+// heard it then.
+func lasting(v wire.AnyVerified) wire.Message {
+	if v.Kind() == wire.KindBeat {
+		return nil
+	}
+	return message(v)
+}
+
+// contactOperators tells the shell where the operators are; new addresses hold at once, whatever else their policy says.
 func (o *Observer) contactOperators(ctx *step.Context) {
 	for _, k := range o.charter.Operators {
 		if a, err := k.Address(); err == nil && a != o.self {
-			ctx.Out.Contacts = append(ctx.Out.Contacts, step.Contact{Key: k, Addrs: o.policy.Bootstrap, Keep: true})
+			ctx.Out.Contacts = append(ctx.Out.Contacts, step.Contact{Key: k, Addrs: o.newest.Bootstrap, Keep: true})
 		}
 	}
 }
@@ -197,6 +211,7 @@ func (o *Observer) Boot(ctx *step.Context) {
 	if !o.founded {
 		return
 	}
+	o.enforce(ctx)
 	for _, a := range o.roster.Members() {
 		o.tellStanding(ctx, a)
 	}
@@ -228,6 +243,7 @@ func (o *Observer) Tick(ctx *step.Context) member.Time {
 	if m > o.watched {
 		o.closeMinutes(ctx, m)
 		o.watched = m
+		o.enforce(ctx)
 		o.expireOffers(ctx)
 		if n := len(o.order); n > 0 {
 			o.askSync(ctx, o.order[int(draw(ctx, m)%uint64(n))])
