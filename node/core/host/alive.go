@@ -27,18 +27,21 @@ func (h *Host) alive(ctx *step.Context, r step.Request) *step.Refusal {
 	if err != nil {
 		return step.Refuse(step.RefuseBadRequest, "alive's body does not decode")
 	}
-	if a.Top > l.Map.Top || a.Top == l.Map.Top && a.Answered != l.Map.Bits {
-		l.Map = market.Answered{Top: a.Top, Bits: a.Answered}
+	if seen := merge(l.Map, market.Answered{Top: a.Top, Bits: a.Answered}); seen != l.Map {
+		l.Map = seen
 		h.leases.Touch(a.Lease)
 	}
-	l.Nonce = a.Nonce
-	h.closeMinutes(ctx, a.Lease, l)
+	h.closeMinutes(ctx, a.Lease, l, true)
 	reply := market.AliveReply{
 		Host: ctx.Self, Lease: a.Lease, Nonce: a.Nonce, Minute: ctx.Minute(), State: l.State, Reason: l.Reason, Start: l.Run.ID,
 		ExitCode: l.Run.ExitCode, UsageSeq: l.Place.Seq, UsageHead: l.Place.Head, LogSeq: h.log.Get().Seq,
 	}
-	if l.State == market.StateRunning && l.Said == 0 {
+	switch running := l.State == market.StateRunning; {
+	case running && l.Said == 0:
 		l.Said = ctx.Minute()
+		h.leases.Touch(a.Lease)
+	case !running && !l.Quiet.Has(ctx.Minute()):
+		l.Quiet = l.Quiet.With(ctx.Minute())
 		h.leases.Touch(a.Lease)
 	}
 	objects := []wire.Object{wire.Draft(reply)}
@@ -51,6 +54,17 @@ func (h *Host) alive(ctx *step.Context, r step.Request) *step.Refusal {
 		ctx.Out.Replies[len(ctx.Out.Replies)-1].Append = entries(a.Lease, body.UsageSeq+1)
 	}
 	return nil
+}
+
+// merge is a newer map of answers with what an older one, overtaken on its way, has beside it. Both are one consumer's word.
+func merge(old, next market.Answered) market.Answered {
+	if next.Top < old.Top {
+		old, next = next, old
+	}
+	if gap := next.Top - old.Top; gap < 64 {
+		next.Bits |= old.Bits << gap
+	}
+	return next
 }
 
 // voucher takes the consumer's word for what it owes.
@@ -69,14 +83,23 @@ func (h *Host) voucher(ctx *step.Context, r step.Request) *step.Refusal {
 	case c.Seq <= l.VouchedSeq:
 		ctx.Reply(r.ID, step.OpOK, nil) // older or repeated: what is held stands
 		return nil
-	case c.Seq != l.EntrySeq || c.Usage != l.Entry.Ref(ctx.Market):
-		return step.Refuse(step.RefuseStale, "the voucher names entry %d, the last billed one is %d", c.Seq, l.EntrySeq)
-	case c.Total != l.EntryOwed:
-		return step.Refuse(step.RefuseVoucher, "entry %d owes %s, the voucher says %s", c.Seq, l.EntryOwed.Text(), c.Total.Text())
 	case c.Total > l.Reservation.Cap:
 		return step.Refuse(step.RefuseVoucher, "the voucher is over its reservation of %s", l.Reservation.Cap.Text())
 	}
-	l.Voucher, l.Vouched, l.VouchedSeq, l.Paid, l.Due = v.Object(), c.Total, c.Seq, l.Entry, 0
+	entry := billed{l.Entry, l.EntrySeq, l.EntryOwed}
+	if c.Seq == l.Prior.Seq {
+		entry = l.Prior // its successor was signed while this was on its way
+	}
+	switch {
+	case c.Seq != entry.Seq || c.Usage != entry.Entry.Ref(ctx.Market):
+		return step.Refuse(step.RefuseStale, "the voucher names entry %d, the last billed one is %d", c.Seq, l.EntrySeq)
+	case c.Total != entry.Owed:
+		return step.Refuse(step.RefuseVoucher, "entry %d owes %s, the voucher says %s", c.Seq, entry.Owed.Text(), c.Total.Text())
+	}
+	l.Voucher, l.Vouched, l.VouchedSeq, l.Paid = v.Object(), c.Total, c.Seq, entry.Entry
+	if l.Vouched >= l.EntryOwed {
+		l.Due = 0
+	}
 	h.leases.Touch(c.Lease)
 	ctx.Reply(r.ID, step.OpOK, nil)
 	return nil
@@ -123,7 +146,9 @@ func (h *Host) command(ctx *step.Context, r step.Request) *step.Refusal {
 	h.write(ctx, market.LogEntry{Entry: market.EntryCommand, Lease: c.Lease, Cause: v.Ref()})
 	switch c.Order {
 	case market.CommandStop:
-		l.Desire = market.DesireStop
+		if l.Desire == market.DesireRun {
+			l.Desire = market.DesireStop
+		}
 		h.stop(ctx, c.Lease, l, market.ReasonConsumer)
 	case market.CommandStart:
 		h.start(ctx, c, l)
@@ -142,20 +167,29 @@ func (h *Host) mayStart(ctx *step.Context, c market.Command, l *lease) *step.Ref
 	default:
 		return step.Refuse(step.RefuseState, "the pod is %v", l.State)
 	}
-	h.flush(ctx, c.Lease, l)
-	if l.Vouched < l.EntryOwed {
+	switch {
+	case !h.engine || !h.known:
+		return step.Refuse(step.RefuseWithdrawn, "this host's container engine does not answer now")
+	case l.Vouched < l.EntryOwed:
 		return step.Refuse(step.RefuseUnpaid, "a voucher for %s is due first", l.EntryOwed.Text())
+	case !h.flush(ctx, c.Lease, l):
+		return step.Refuse(step.RefuseUnpaid, "the minutes until the stop are not settled yet")
+	case l.Terms.Minutes > 0 && l.Ran >= l.Terms.Minutes:
+		return step.Refuse(step.RefuseState, "the lease's %d minutes are used up", l.Terms.Minutes)
 	}
 	zero := l.Zero
 	l.Zero = c.Zero
 	rate := l.rate()
 	l.Zero = zero
 	more, err := h.least(ctx, l.Terms, rate)
-	if err != nil || l.Terms.Budget > 0 && l.EntryOwed+more > l.Terms.Budget {
-		more = max(0, l.Terms.Budget-l.EntryOwed)
-		if more == 0 {
-			return step.Refuse(step.RefuseState, "the lease's budget of %s is spent", l.Terms.Budget.Text())
-		}
+	one, err2 := rate.Cost(ctx.Clock.Seconds())
+	switch left := l.Terms.Budget - l.EntryOwed; {
+	case err != nil || err2 != nil:
+		return step.Refuse(step.RefuseReservation, "the price overflows")
+	case l.Terms.Budget > 0 && left < one:
+		return step.Refuse(step.RefuseState, "of the lease's budget of %s, too little is left for one minute", l.Terms.Budget.Text())
+	case l.Terms.Budget > 0:
+		more = min(more, left)
 	}
 	if l.Reservation.Cap < l.EntryOwed+more {
 		return step.Refuse(step.RefuseReservation, "the reservation has %s left, a start needs %s", (l.Reservation.Cap - l.EntryOwed).Text(), more.Text())
@@ -178,7 +212,12 @@ func (h *Host) mayStart(ctx *step.Context, c market.Command, l *lease) *step.Ref
 
 // start takes a stopped pod up again.
 func (h *Host) start(ctx *step.Context, c market.Command, l *lease) {
-	l.Ordered, l.Zero, l.Lowered = true, c.Zero, true
+	m := ctx.Minute()
+	if l.Lapse.Minute != m && l.mayOweMinimum(ctx.Clock, m) {
+		l.Lapse = lapse{m, l.Run.ID, l.Said}
+	}
+	l.Ordered, l.Zero, l.Lowered, l.Desire = true, c.Zero, true, market.DesireRun
+	l.Run, l.StopAt, l.StopFor, l.Said = run{}, 0, 0, 0
 	h.set(ctx, c.Lease, l, market.StateCertified, market.ReasonConsumer)
 	if c.Zero {
 		h.begin(ctx, c.Lease, l, true, market.ReasonConsumer)

@@ -57,7 +57,7 @@ func (h *Host) quote(ctx *step.Context, r step.Request) *step.Refusal {
 		return no
 	}
 	if old := h.holds.Get(q.Lease); old != nil {
-		if old.Dead || old.Request.Ref(ctx.Market) != v.Ref() {
+		if old.Dead || ctx.Now >= old.Until || old.Request.Ref(ctx.Market) != v.Ref() {
 			return step.Refuse(step.RefuseExpired, "this lease id has been used; ask with a new one")
 		}
 		ctx.Reply(r.ID, step.OpOK, nil, old.Quote)
@@ -87,7 +87,7 @@ func (h *Host) quote(ctx *step.Context, r step.Request) *step.Refusal {
 		Wait: h.wait(held.Victims), LogSeq: h.log.Get().Seq, LogHead: h.log.Get().Head,
 	}
 	obj := wire.Draft(quote)
-	h.holds.Put(q.Lease, hold{Request: v.Object(), Quote: obj, Until: until})
+	h.holds.Put(q.Lease, hold{Request: v.Object(), Quote: obj, Until: until, Consumer: q.Consumer, Reservation: q.Reservation})
 	h.stale = true
 	ctx.Reply(r.ID, step.OpOK, nil, obj)
 	return nil
@@ -121,11 +121,7 @@ func (h *Host) mayAsk(ctx *step.Context, r step.Request, q market.Request) *step
 		return step.Refuse(step.RefuseCooldown, "you let %d quotes expire; ask again in %d s", a.count, (a.until-ctx.Now)/member.Second+1)
 	}
 	for _, id := range h.holds.Keys() {
-		o := h.holds.Get(id)
-		if o.Dead || id == q.Lease {
-			continue
-		}
-		if other, err := wire.Decode[market.Request](o.Request); err == nil && other.Consumer == q.Consumer {
+		if o := h.holds.Get(id); !o.Dead && id != q.Lease && o.Consumer == q.Consumer {
 			return step.Refuse(step.RefuseCooldown, "you have an open quote here; accept or decline it first")
 		}
 	}
@@ -136,27 +132,42 @@ func (h *Host) mayAsk(ctx *step.Context, r step.Request, q market.Request) *step
 func (h *Host) terms(ctx *step.Context, q market.Request) (market.Terms, *step.Refusal) {
 	s := h.sale.Get()
 	rate := q.Rate
+	room := uint64(h.machine.DiskGiB) << 30
 	switch {
+	case s.MaxHours > 0 && (q.Minutes == 0 || q.Minutes > uint64(s.MaxHours)*member.HourMinutes):
+		return market.Terms{}, step.Refuse(step.RefuseSpec, "leases here last at most %d h; ask for a --max-duration", s.MaxHours)
+	case room > 0 && q.Spec.Disk+q.Spec.Volume > room:
+		return market.Terms{}, step.Refuse(step.RefuseSpec, "this host has room for %d GiB in all", h.machine.DiskGiB)
 	case q.Type == market.OnDemand && q.Rate < s.Price:
 		return market.Terms{}, step.Refuse(step.RefusePrice, "on-demand costs %s per GPU-hour here, you offer %s", s.Price.Text(), q.Rate.Text())
 	case q.Type == market.OnDemand:
 		rate = s.Price
 	case q.Rate < s.Floor:
 		return market.Terms{}, step.Refuse(step.RefusePrice, "the least spot bid here is %s per GPU-hour, you offer %s", s.Floor.Text(), q.Rate.Text())
-	case s.MaxHours > 0 && (q.Minutes == 0 || q.Minutes > uint64(s.MaxHours)*member.HourMinutes):
-		return market.Terms{}, step.Refuse(step.RefuseSpec, "leases here last at most %d h; ask for a --max-duration", s.MaxHours)
 	}
 	tariff, err := h.tariff(ctx, q, rate)
 	if err != nil {
 		return market.Terms{}, step.Refuse(step.RefuseSpec, "the price of this request overflows")
 	}
+	if minute, err := minuteOf(ctx, tariff); err != nil || q.Budget > 0 && q.Budget < minute {
+		return market.Terms{}, step.Refuse(step.RefuseSpec, "a budget of %s does not pay one minute (%s)", q.Budget.Text(), minute.Text())
+	}
 	return market.Terms{
 		Lease: q.Lease, Seq: 1, Host: ctx.Self, Consumer: q.Consumer, By: q.By, Attendant: q.Consumer, Bid: q.Bid, Type: q.Type,
 		GPUs: q.GPUs, Model: q.Model, Rate: rate, Tariff: tariff, Disk: q.Spec.Disk, Volume: q.Spec.Volume, VolumeID: volumeID(q),
 		Grace: max(s.Grace, ctx.Policy.Grace), Minutes: q.Minutes, Budget: q.Budget, OnEnd: q.OnEnd, Resume: q.Resume,
-		Hold: uint64(ctx.Policy.DataHold), Isolation: h.machine.Runtime, Spec: q.Spec.Hash(), Image: q.Spec.Digest(),
+		Hold: uint64(ctx.Policy.DataHold), Isolation: clip(h.machine.Runtime, 16), Spec: q.Spec.Hash(), Image: q.Spec.Digest(),
 		Reservation: q.Reservation, Policy: ctx.Policy.Number, Simulated: h.simulated(q.Model),
 	}, nil
+}
+
+// minuteOf is what one running minute costs at most.
+func minuteOf(ctx *step.Context, t ledger.Tariff) (ledger.Amount, error) {
+	rate, err := t.Rate(ledger.StatusRunning)
+	if err != nil {
+		return 0, err
+	}
+	return rate.Cost(ctx.Clock.Seconds())
 }
 
 func (h *Host) tariff(ctx *step.Context, q market.Request, rate ledger.Rate) (ledger.Tariff, error) {
@@ -220,6 +231,7 @@ func (h *Host) accept(ctx *step.Context, r step.Request) *step.Refusal {
 	}
 	victims, err := h.alloc.Get().Certify(id, ctx.Now)
 	if err != nil {
+		h.drop(ctx, id, hold, market.EntryNoLease) // a GPU failed meanwhile: no fault of the consumer's
 		return step.Refuse(step.RefuseNoGPUs, "%v", err)
 	}
 	h.certify(ctx, r, v, res.Value(), req, victims)
@@ -331,31 +343,19 @@ func (h *Host) tell(ctx *step.Context, r step.Request) *step.Refusal {
 		ctx.Reply(r.ID, step.OpOK, nil, l.Cert)
 		return nil
 	}
-	o, req := h.heldFor(b.Lease, r.Peer)
+	o := h.holds.Get(b.Lease)
 	switch {
-	case o == nil:
+	case o == nil || o.Consumer != r.Peer:
 		return step.Refuse(step.RefuseUnknown, "no such lease")
 	case !o.Dead:
 		return step.Refuse(step.RefuseState, "the quote still stands")
 	}
-	ctx.Reply(r.ID, step.OpOK, nil, noLease(ctx, b.Lease, req, o.Until))
+	ctx.Reply(r.ID, step.OpOK, nil, noLease(ctx, b.Lease, o))
 	return nil
 }
 
-func (h *Host) heldFor(id wire.ID, who identity.Address) (*hold, market.Request) {
-	o := h.holds.Get(id)
-	if o == nil {
-		return nil, market.Request{}
-	}
-	req, err := wire.Decode[market.Request](o.Request)
-	if err != nil || req.Consumer != who {
-		return nil, req
-	}
-	return o, req
-}
-
-func noLease(ctx *step.Context, id wire.ID, req market.Request, at member.Time) wire.Object {
-	return wire.Draft(ledger.NoLease{Host: ctx.Self, Lease: id, Reservation: req.Reservation, At: at})
+func noLease(ctx *step.Context, id wire.ID, o *hold) wire.Object {
+	return wire.Draft(ledger.NoLease{Host: ctx.Self, Lease: id, Reservation: o.Reservation, At: o.Until})
 }
 
 // decline gives a quote back.
@@ -367,20 +367,35 @@ func (h *Host) decline(ctx *step.Context, r step.Request) *step.Refusal {
 	if l := h.leases.Get(b.Lease); l != nil && l.Terms.Consumer == r.Peer {
 		return step.Refuse(step.RefuseState, "this lease is already made; end it with rm")
 	}
-	o, req := h.heldFor(b.Lease, r.Peer)
-	if o == nil {
+	o := h.holds.Get(b.Lease)
+	if o == nil || o.Consumer != r.Peer {
 		return step.Refuse(step.RefuseUnknown, "no such quote")
 	}
 	if !o.Dead {
 		h.drop(ctx, b.Lease, o, market.EntryNoLease)
+		h.cool(ctx, o.Consumer, freeDeclines)
 	}
-	ctx.Reply(r.ID, step.OpOK, nil, noLease(ctx, b.Lease, req, o.Until))
+	ctx.Reply(r.ID, step.OpOK, nil, noLease(ctx, b.Lease, o))
 	return nil
+}
+
+// freeDeclines is how many quotes in a row one may give back without having to wait.
+const freeDeclines = 8
+
+// cool counts a quote that came to nothing. Beyond those that are free the consumer waits, each time twice as long, up to
+// an hour: so neither GPUs nor memory can be held by asking alone.
+func (h *Host) cool(ctx *step.Context, who identity.Address, free int) {
+	a := h.abandoned[who]
+	a.count = min(a.count+1, 32)
+	if over := a.count - free; over > 0 {
+		a.until = ctx.Now + min(member.Hour, member.Time(ctx.Policy.Cooldown)*member.Second<<min(over-1, 16))
+	}
+	h.abandoned[who] = a
 }
 
 // drop ends a hold without a lease.
 func (h *Host) drop(ctx *step.Context, id wire.ID, o *hold, why market.EntryKind) {
-	o.Dead, o.Until = true, ctx.Now
+	o.Dead, o.Until, o.Request, o.Quote = true, ctx.Now, wire.Object{}, wire.Object{}
 	h.holds.Touch(id)
 	h.alloc.Get().Expire(id)
 	h.alloc.Touch()
@@ -402,16 +417,9 @@ func (h *Host) expireHolds(ctx *step.Context, soon func(member.Time)) {
 		case ctx.Now < o.Until:
 			soon(o.Until)
 		default:
-			req, err := wire.Decode[market.Request](o.Request)
-			if err != nil {
-				panic("host: kept request: " + err.Error())
-			}
 			h.drop(ctx, id, o, market.EntryExpire)
-			a := h.abandoned[req.Consumer]
-			a.count = min(a.count+1, 16)
-			a.until = ctx.Now + min(member.Hour, member.Time(ctx.Policy.Cooldown)*member.Second<<(a.count-1))
-			h.abandoned[req.Consumer] = a
-			h.ask(ctx, h.bankOf(ctx, req.Consumer), step.OpNoLease, nil, nil, noLease(ctx, id, req, o.Until))
+			h.cool(ctx, o.Consumer, 0)
+			h.ask(ctx, h.bankOf(ctx, o.Consumer), step.OpNoLease, nil, nil, noLease(ctx, id, o))
 		}
 	}
 }

@@ -28,6 +28,8 @@ type World interface {
 	Heard(m member.Minute) bool
 	// Fresh is when anything fresh and signed of another member last came.
 	Fresh() member.Time
+	// Sanctioned is the sanction that stands against a.
+	Sanctioned(a identity.Address) (member.Revocation, bool)
 	// Enact makes an object that this node has drafted part of its own view, keeps it, and gossips it.
 	Enact(ctx *step.Context, msg wire.Message)
 }
@@ -52,12 +54,14 @@ type chainEnd struct {
 	Minute member.Minute `cbor:"3,keyasint"`
 }
 
-// hold is a quote that stands.
+// hold is a quote that stands, or one that ended without a lease and is kept so that the consumer can be told.
 type hold struct {
-	Request wire.Object `cbor:"1,keyasint"`
-	Quote   wire.Object `cbor:"2,keyasint"`
-	Until   member.Time `cbor:"3,keyasint"`
-	Dead    bool        `cbor:"4,keyasint"` // ended without a lease; kept so that the consumer can be told
+	Request     wire.Object      `cbor:"1,keyasint"` // zero once it has ended, as Quote
+	Quote       wire.Object      `cbor:"2,keyasint"`
+	Until       member.Time      `cbor:"3,keyasint"`
+	Dead        bool             `cbor:"4,keyasint"`
+	Consumer    identity.Address `cbor:"5,keyasint"`
+	Reservation wire.ID          `cbor:"6,keyasint"`
 }
 
 // A Host is the host role.
@@ -69,14 +73,15 @@ type Host struct {
 	beat   *step.Cell[chainEnd]
 	holds  *step.Map[wire.ID, hold]
 	leases *step.Map[wire.ID, lease]
+	off    *step.Cell[market.Answered] // minutes in which the engine was down
 
 	// What follows lives as long as the process.
 	machine   member.Machine
 	devices   []member.Device
 	known     bool // the inventory has come
 	engine    bool
-	off       map[member.Minute]bool // minutes in which the engine was down
 	booted    member.Minute
+	bootAt    member.Time
 	downSince member.Minute // first minute of the outage before this boot
 	unseen    map[wire.ID]bool
 	pulls     map[wire.ID][2]int64 // bytes pulled and to pull
@@ -101,7 +106,8 @@ func New(w World) *Host {
 		sale:  step.NewCell[sale]("sale"), alloc: step.NewCell[market.Table]("gpus"),
 		log: step.NewCell[chainEnd]("lease-log"), beat: step.NewCell[chainEnd]("beat"),
 		holds: step.ByID[hold](table.HostHold), leases: step.ByID[lease](table.HostLease),
-		engine: true, off: map[member.Minute]bool{}, unseen: map[wire.ID]bool{}, pulls: map[wire.ID][2]int64{},
+		off:    step.NewCell[market.Answered]("engine-off"),
+		engine: true, unseen: map[wire.ID]bool{}, pulls: map[wire.ID][2]int64{},
 		progress: map[wire.ID]member.Time{},
 		awaiting: map[uint64]func(*step.Context, step.Response){}, retry: map[wire.ID]member.Time{},
 		abandoned: map[identity.Address]abandon{},
@@ -110,12 +116,12 @@ func New(w World) *Host {
 
 // Keepers is the durable state.
 func (h *Host) Keepers() []step.Keeper {
-	return []step.Keeper{h.sale, h.alloc, h.log, h.beat, h.holds, h.leases}
+	return []step.Keeper{h.sale, h.alloc, h.log, h.beat, h.holds, h.leases, h.off}
 }
 
 // Boot tells the engine what it should be running, and waits for its word before it closes any minute.
 func (h *Host) Boot(ctx *step.Context) {
-	h.booted, h.ticked = ctx.Minute(), ctx.Minute()
+	h.bootAt, h.booted, h.ticked = ctx.Now, ctx.Minute(), ctx.Minute()-1
 	h.downSince = h.booted
 	if b := h.beat.Get(); b.Seq > 0 && b.Minute < h.booted {
 		h.downSince = b.Minute
@@ -127,7 +133,7 @@ func (h *Host) Boot(ctx *step.Context) {
 			continue
 		}
 		h.want(ctx, id, l)
-		if l.State.Up() && l.State != market.StateCertified {
+		if l.State.Up() {
 			h.unseen[id] = true
 		}
 	}
@@ -136,28 +142,80 @@ func (h *Host) Boot(ctx *step.Context) {
 // Inventory takes the hardware as found now.
 func (h *Host) Inventory(ctx *step.Context, in step.Inventory) {
 	h.machine, h.devices, h.known = in.Machine, in.Devices, true
+	for _, text := range []*string{&h.machine.CPU, &h.machine.OS, &h.machine.Runtime, &h.machine.Engine, &h.machine.Driver, &h.machine.CUDA} {
+		*text = clip(*text, 96)
+	}
 	h.restock(ctx)
+	h.ail(ctx)
 }
 
-// restock puts the devices that are for sale into the table, and says so in the log when that changes anything.
+// mostGPUs is how many GPUs one log entry can name.
+const mostGPUs = 64
+
+// restock puts the devices that are for sale into the table, and says so in the log when that changes anything. A node
+// that is no host yet has no log.
 func (h *Host) restock(ctx *step.Context) {
-	var on []member.Device
-	most := uint32(len(h.devices))
-	if c, _, ok := h.world.Credential(ctx.Self); ok && c.MaxGPUs > 0 {
-		most = min(most, c.MaxGPUs)
+	c, _, ok := h.world.Credential(ctx.Self)
+	if !h.known || !ok || !c.Roles.Has(member.RoleHost) {
+		return
 	}
+	most := mostGPUs
+	if c.MaxGPUs > 0 {
+		most = int(min(mostGPUs, c.MaxGPUs))
+	}
+	var on []member.Device
 	for _, d := range h.devices {
 		listed := len(h.sale.Get().GPUs) == 0 || slices.Contains(h.sale.Get().GPUs, d.UUID)
-		if listed && uint32(len(on)) < most && (!d.Simulated || ctx.Charter.Testnet) {
+		named := d.UUID != "" && len(d.UUID) <= 64 && d.Model != "" && len(d.Model) <= 64
+		known := slices.ContainsFunc(on, func(o member.Device) bool { return o.UUID == d.UUID })
+		if listed && named && !known && len(on) < most && (!d.Simulated || ctx.Charter.Testnet) {
 			on = append(on, d)
 		}
 	}
+	if h.stocked(on) {
+		return
+	}
 	for _, stock := range h.alloc.Get().Inventory(on) {
 		h.write(ctx, market.LogEntry{Entry: market.EntryInventory, Model: stock.Model, GPUs: stock.GPUs})
-		h.alloc.Touch()
-		h.stale = true
 	}
+	h.alloc.Touch()
+	h.stale = true
 	h.takeReady(ctx)
+}
+
+// stocked reports whether the table has just these devices.
+func (h *Host) stocked(on []member.Device) bool {
+	n := 0
+	for _, s := range h.alloc.Get().Slots {
+		if s.Usable {
+			n++
+		}
+		if s.Usable && !slices.Contains(on, s.Device) {
+			return false
+		}
+	}
+	return n == len(on)
+}
+
+// ail notes which leases have a GPU that the machine does not find any more. Such a minute is free.
+func (h *Host) ail(ctx *step.Context) {
+	if !h.known {
+		return
+	}
+	for _, id := range h.leases.Keys() {
+		l := h.leases.Get(id)
+		for _, g := range l.GPUs {
+			if slices.ContainsFunc(h.devices, func(d member.Device) bool { return d.UUID == g.UUID }) {
+				continue
+			}
+			if !l.Sick.Has(ctx.Minute() - 1) {
+				ctx.Notify("lease.gpu", id, "lease "+id.Short()+": GPU "+g.UUID+" is gone; its minutes are not billed")
+			}
+			l.Sick = l.Sick.With(ctx.Minute())
+			h.leases.Touch(id)
+			break
+		}
+	}
 }
 
 // Engine notes whether the container engine answers. While it does not, no minute is billed and nothing new is sold.
@@ -169,7 +227,7 @@ func (h *Host) Engine(ctx *step.Context, e step.Engine) {
 		}
 	}
 	if !e.Up {
-		h.off[ctx.Minute()] = true
+		h.off.Put(h.off.Get().With(ctx.Minute()))
 	}
 }
 
@@ -189,10 +247,10 @@ func (h *Host) write(ctx *step.Context, e market.LogEntry) identity.Hash {
 func (h *Host) Tick(ctx *step.Context) member.Time {
 	m := ctx.Minute()
 	if m > h.ticked {
-		h.ticked = m
-		if !h.engine {
-			h.off[m] = true
+		for n := max(h.ticked+1, m-min(m, 64)); n <= m && !h.engine; n++ {
+			h.off.Put(h.off.Get().With(n))
 		}
+		h.ticked = m
 		h.newMinute(ctx)
 	}
 	wake := ctx.Clock.Tick(m + 1)
@@ -204,7 +262,7 @@ func (h *Host) Tick(ctx *step.Context) member.Time {
 	h.expireHolds(ctx, soon)
 	for _, id := range h.leases.Keys() {
 		l := h.leases.Get(id)
-		if l.Done {
+		if l.Done && l.Wiped {
 			continue
 		}
 		h.attend(ctx, id, l, soon)
@@ -213,27 +271,39 @@ func (h *Host) Tick(ctx *step.Context) member.Time {
 	return wake
 }
 
-// newMinute signs the beat, and applies every lease's limits.
+// newMinute signs the beat, and applies every lease's limits. The limits are those of a host in any standing: leases run
+// on where its credential has ended.
 func (h *Host) newMinute(ctx *step.Context) {
-	if !h.world.Is(ctx.Self, member.RoleHost, ctx.Now) {
+	if h.world.Is(ctx.Self, member.RoleHost, ctx.Now) {
+		h.signBeat(ctx)
+	}
+	h.restock(ctx)
+	h.ail(ctx)
+	for _, id := range h.leases.Keys() {
+		l := h.leases.Get(id)
+		if l.State == market.StateEnded {
+			continue
+		}
+		if s, out := h.world.Sanctioned(l.Terms.Consumer); out && s.Sanction == member.Revoke && s.Fraud {
+			h.end(ctx, id, l, market.ReasonFraud)
+		}
+		h.limit(ctx, id, l)
+	}
+}
+
+func (h *Host) signBeat(ctx *step.Context) {
+	b := h.beat.Get()
+	if b.Minute >= ctx.Minute() && b.Seq > 0 {
 		return
 	}
-	b := h.beat.Get()
-	if b.Minute < ctx.Minute() || b.Seq == 0 {
-		beat := reliability.Beat{
-			Host: ctx.Self, Minute: ctx.Minute(), Seq: b.Seq + 1, Boot: ctx.Boot.ID, Free: h.free(), LogSeq: h.log.Get().Seq,
-			LogHead: h.log.Get().Head, Meters: h.meters(), Policy: ctx.Policy.Number, Version: ctx.Boot.Version, Prev: b.Head,
-		}
-		obj := wire.Draft(beat)
-		ctx.Guard([]byte("beat"), beat.Seq, obj)
-		h.beat.Put(chainEnd{Seq: beat.Seq, Head: obj.Ref(ctx.Market), Minute: beat.Minute})
-		h.world.Enact(ctx, beat)
+	beat := reliability.Beat{
+		Host: ctx.Self, Minute: ctx.Minute(), Seq: b.Seq + 1, Boot: ctx.Boot.ID, Free: h.free(), LogSeq: h.log.Get().Seq,
+		LogHead: h.log.Get().Head, Meters: h.meters(), Policy: ctx.Policy.Number, Version: clip(ctx.Boot.Version, 32), Prev: b.Head,
 	}
-	for _, id := range h.leases.Keys() {
-		if l := h.leases.Get(id); !l.Done {
-			h.limit(ctx, id, l)
-		}
-	}
+	obj := wire.Draft(beat)
+	ctx.Guard([]byte("beat"), beat.Seq, obj)
+	h.beat.Put(chainEnd{Seq: beat.Seq, Head: obj.Ref(ctx.Market), Minute: beat.Minute})
+	h.world.Enact(ctx, beat)
 }
 
 // meters is the root over the usage heads of all open leases, which stamps them in time.

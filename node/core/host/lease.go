@@ -1,6 +1,8 @@
 package host
 
 import (
+	"strings"
+
 	"souk/ledger"
 	"souk/market"
 	"souk/node/core/step"
@@ -43,7 +45,7 @@ type lease struct {
 	Receipt     wire.Object        `cbor:"30,keyasint"`
 	Command     uint64             `cbor:"31,keyasint"` // highest carried out
 	Map         market.Answered    `cbor:"32,keyasint"` // the consumer's, as last heard
-	Nonce       uint64             `cbor:"33,keyasint"` // of the last Alive
+	Quiet       market.Answered    `cbor:"33,keyasint"` // minutes in which an answer said that it is not running
 	Ran         uint64             `cbor:"34,keyasint"` // running minutes counted
 	Notice      wire.Object        `cbor:"35,keyasint"` // last notice of displacement
 	Said        member.Minute      `cbor:"36,keyasint"` // first minute in which a reply said this start runs; 0: none
@@ -55,6 +57,24 @@ type lease struct {
 	GPUs        []member.Device    `cbor:"42,keyasint"` // in possession
 	Unlocked    member.Time        `cbor:"43,keyasint"` // volume is removed then, when the lease ended by itself; 0: at once
 	Lowered     bool               `cbor:"44,keyasint"` // the reservation fits the lease as it is
+	Prior       billed             `cbor:"45,keyasint"` // the billed entry before Entry: its voucher may still be on its way
+	Had         bool               `cbor:"46,keyasint"` // a container of the lease has been up: there is data
+	Sick        market.Answered    `cbor:"47,keyasint"` // minutes in which one of its GPUs was missing
+	Lapse       lapse              `cbor:"48,keyasint"`
+}
+
+// billed is a usage entry that changed what is owed.
+type billed struct {
+	Entry wire.Object   `cbor:"1,keyasint"`
+	Seq   uint64        `cbor:"2,keyasint"`
+	Owed  ledger.Amount `cbor:"3,keyasint"`
+}
+
+// lapse is the minimum of a start that ended in the very minute in which the next one was ordered.
+type lapse struct {
+	Minute member.Minute `cbor:"1,keyasint"`
+	Start  identity.Hash `cbor:"2,keyasint"`
+	Said   member.Minute `cbor:"3,keyasint"`
 }
 
 // run is one start of a container, as inspect tells it.
@@ -103,7 +123,7 @@ func (h *Host) set(ctx *step.Context, id wire.ID, l *lease, to market.State, why
 	if why != market.ReasonNone {
 		text += " (" + why.String() + ")"
 	}
-	if l.Detail != "" && (to == market.StateFailed) {
+	if l.Detail != "" && to == market.StateFailed {
 		text += ": " + l.Detail
 	}
 	ctx.Notify("lease."+to.String(), id, text)
@@ -137,7 +157,7 @@ const shortGrace = 5 * member.Second
 func (h *Host) begin(ctx *step.Context, id wire.ID, l *lease, ordered bool, why market.Reason) {
 	l.Start++
 	l.Ordered, l.Counted, l.Run, l.StopAt, l.TermAt, l.StopFor, l.Said = ordered, false, run{}, 0, 0, 0, 0
-	l.Detail = ""
+	l.Detail, l.Notice = "", wire.Object{}
 	l.Desire = market.DesireRun
 	delete(h.pulls, id)
 	h.set(ctx, id, l, market.StateSetup, why)
@@ -194,6 +214,7 @@ func (h *Host) stop(ctx *step.Context, id wire.ID, l *lease, why market.Reason) 
 	switch {
 	case l.State == market.StateCertified:
 		l.StopFor = why
+		h.leases.Touch(id)
 		h.set(ctx, id, l, market.StateStopped, why)
 		h.release(ctx, id, l)
 		h.stopped(ctx, id, l)
@@ -210,35 +231,79 @@ func (h *Host) Pod(ctx *step.Context, e step.PodEvent) {
 	if l == nil {
 		return
 	}
-	defer h.leases.Touch(e.Lease)
-	if e.What == step.PodRemoved {
-		l.Wiped = l.State == market.StateEnded
-		return
+	first := h.unseen[e.Lease]
+	if e.Start < l.Start && first {
+		e = step.PodEvent{Lease: e.Lease, Start: l.Start, What: step.PodAbsent, At: e.At} // only an older run is left
 	}
-	if e.Start != l.Start && e.What != step.PodAbsent {
+	switch {
+	case e.What == step.PodRemoved:
+		l.Wiped = l.State == market.StateEnded
+		h.leases.Touch(e.Lease)
+		return
+	case e.Start != l.Start && e.What != step.PodAbsent, !l.State.Up():
+		return
+	case e.What == step.PodPulling:
+		h.pulls[e.Lease] = [2]int64{e.Done, e.Total}
+		h.progress[e.Lease] = ctx.Now
 		return
 	}
 	delete(h.unseen, e.Lease)
+	h.leases.Touch(e.Lease)
 	switch e.What {
-	case step.PodPulling:
-		h.pulls[e.Lease] = [2]int64{e.Done, e.Total}
-		h.progress[e.Lease] = ctx.Now
 	case step.PodStarted:
-		if l.Run.ID.IsZero() || l.Run.ID == e.ID {
-			l.Run.ID, l.Run.Started = e.ID, e.Started
-		}
-		if l.State == market.StateSetup {
-			h.set(ctx, e.Lease, l, market.StateRunning, l.Reason)
-		}
+		h.started(ctx, e.Lease, l, e)
 	case step.PodExited:
-		l.Run = run{ID: e.ID, Started: e.Started, Finished: max(e.Finished, e.Started), ExitCode: e.ExitCode}
-		h.exited(ctx, e.Lease, l)
+		h.ended(ctx, e.Lease, l, e, first)
 	case step.PodFailed:
 		h.failed(ctx, e.Lease, l, e)
 	case step.PodAbsent:
 		h.absent(ctx, e.Lease, l)
 	}
-	h.closeMinutes(ctx, e.Lease, l)
+	h.closeMinutes(ctx, e.Lease, l, false)
+}
+
+// started is a container that runs. One that somebody else started anew under us is another run, and no minute of the one
+// before counts any more.
+func (h *Host) started(ctx *step.Context, id wire.ID, l *lease, e step.PodEvent) {
+	l.Had = true
+	if l.Run.ID != e.ID {
+		if !l.Run.ID.IsZero() {
+			l.Ordered, l.Said = false, 0
+		}
+		l.Run = run{ID: e.ID, Started: e.Started}
+	}
+	if l.State == market.StateSetup {
+		h.set(ctx, id, l, market.StateRunning, l.Reason)
+	}
+}
+
+// What an engine says of a container whose end it did not see, because the machine lost its power, and of a command that
+// could not be run.
+const (
+	exitLost     = 255
+	exitNoRun    = 126
+	exitNotFound = 127
+	exitSoon     = 10 * member.Second
+)
+
+// ended is a container that has ended, as the engine tells now, or told first after a restart of this node.
+func (h *Host) ended(ctx *step.Context, id wire.ID, l *lease, e step.PodEvent, first bool) {
+	if !l.Run.ID.IsZero() && l.Run.ID != e.ID {
+		return // of a run that another has followed
+	}
+	noRun := (e.ExitCode == exitNoRun || e.ExitCode == exitNotFound) && e.Finished <= e.Started+exitSoon
+	switch {
+	case l.State != market.StateStopping && noRun:
+		e.Fault = step.FaultCommand
+		h.failed(ctx, id, l, e)
+		return
+	case l.State == market.StateRunning && first && e.ExitCode == exitLost:
+		h.again(ctx, id, l)
+		return
+	}
+	l.Had = true
+	l.Run = run{ID: e.ID, Started: e.Started, Finished: max(e.Finished, e.Started), ExitCode: e.ExitCode}
+	h.exited(ctx, id, l)
 }
 
 // exited is a container's end: by our signal or by itself.
@@ -259,13 +324,18 @@ func (h *Host) exited(ctx *step.Context, id wire.ID, l *lease) {
 		h.set(ctx, id, l, market.StateStopped, l.StopFor)
 	}
 	h.release(ctx, id, l)
+	h.want(ctx, id, l)
 	h.stopped(ctx, id, l)
 }
 
 // stopped is what follows when a pod is down: its limits may end the lease, and money that it no longer needs goes back.
 func (h *Host) stopped(ctx *step.Context, id wire.ID, l *lease) {
 	limited := l.StopFor == market.ReasonBudget || l.StopFor == market.ReasonDuration
-	if l.Desire == market.DesireEnd || limited && l.Terms.OnEnd == market.OnEndRemove {
+	switch ends := l.StopFor == market.ReasonSetup || l.StopFor == market.ReasonFraud; {
+	case l.Desire == market.DesireEnd && !ends:
+		h.end(ctx, id, l, market.ReasonConsumer)
+		return
+	case l.Desire == market.DesireEnd, limited && l.Terms.OnEnd == market.OnEndRemove:
 		h.end(ctx, id, l, l.StopFor)
 		return
 	}
@@ -282,12 +352,11 @@ func (h *Host) failed(ctx *step.Context, id wire.ID, l *lease, e step.PodEvent) 
 	if why == market.ReasonNone {
 		why = market.ReasonEngine
 	}
-	l.Detail, l.StopFor, l.Run = e.Detail, why, run{}
-	if len(l.Detail) > 400 {
-		l.Detail = l.Detail[:400]
-	}
+	l.Detail, l.StopFor, l.Run = clip(e.Detail, 400), why, run{}
 	h.set(ctx, id, l, market.StateFailed, why)
 	h.release(ctx, id, l)
+	h.want(ctx, id, l)
+	l.Had = l.Had && l.Start > 1
 	if l.Start == 1 || l.Desire == market.DesireEnd {
 		h.end(ctx, id, l, why)
 		return
@@ -301,11 +370,9 @@ func (h *Host) failed(ctx *step.Context, id wire.ID, l *lease, e step.PodEvent) 
 func (h *Host) absent(ctx *step.Context, id wire.ID, l *lease) {
 	switch {
 	case l.State == market.StateStopping:
-		if l.Run.Started != 0 && l.Run.Finished == 0 {
-			l.Run.Finished = ctx.Now
-		}
+		h.lose(ctx, l)
 		h.exited(ctx, id, l)
-	case l.State == market.StateRunning, l.State == market.StateSetup && l.Run.Started != 0:
+	case l.State == market.StateRunning:
 		h.again(ctx, id, l)
 	case l.State == market.StateSetup:
 		h.want(ctx, id, l)
@@ -315,30 +382,46 @@ func (h *Host) absent(ctx *step.Context, id wire.ID, l *lease) {
 // again starts a pod afresh that was lost with its machine.
 func (h *Host) again(ctx *step.Context, id wire.ID, l *lease) {
 	h.lostMinutes(ctx, id, l)
-	if l.State == market.StateRunning {
-		h.set(ctx, id, l, market.StateSetup, market.ReasonPower)
-	}
+	h.set(ctx, id, l, market.StateSetup, market.ReasonPower)
 	l.Start++
 	l.Ordered, l.Counted, l.Run, l.Said = false, false, run{}, 0
 	h.leases.Touch(id)
 	h.want(ctx, id, l)
 }
 
-// end finishes a lease: nothing but its final entry and its settlement follow.
+// end finishes a lease: nothing but its final entry and its settlement follow. Data goes at once when the consumer wants
+// it so, or when there is none; after any other end it is kept for a while.
 func (h *Host) end(ctx *step.Context, id wire.ID, l *lease, why market.Reason) {
 	l.Desire = market.DesireEnd
-	if l.State.Up() && l.State != market.StateCertified {
+	h.leases.Touch(id)
+	switch {
+	case l.State == market.StateSetup || l.State == market.StateRunning:
 		h.stop(ctx, id, l, why)
 		return
-	}
-	if l.State == market.StateEnded {
+	case l.State == market.StateStopping:
+		return
+	case l.State == market.StateEnded && why == market.ReasonConsumer && l.Unlocked > ctx.Now:
+		l.Unlocked = 0
+		h.want(ctx, id, l)
+		return
+	case l.State == market.StateEnded:
 		return
 	}
 	h.release(ctx, id, l)
 	h.set(ctx, id, l, market.StateEnded, why)
 	h.write(ctx, market.LogEntry{Entry: market.EntryEnd, Lease: id, Reason: why})
-	if why != market.ReasonConsumer && l.Start > 1 {
+	if why != market.ReasonConsumer && l.Had && l.Terms.Volume > 0 {
 		l.Unlocked = ctx.Now + member.Time(l.Terms.Hold)*ctx.Clock.Slot
 	}
+	delete(h.pulls, id)
+	delete(h.progress, id)
 	h.want(ctx, id, l)
+}
+
+// clip is a text of at most n bytes that every peer can read.
+func clip(s string, n int) string {
+	if len(s) > n {
+		s = s[:n]
+	}
+	return strings.ToValidUTF8(s, "")
 }

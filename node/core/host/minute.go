@@ -18,14 +18,13 @@ type verdict struct {
 
 // attend does what a lease is due, and names the next moment at which something is.
 func (h *Host) attend(ctx *step.Context, id wire.ID, l *lease, soon func(member.Time)) {
-	h.closeMinutes(ctx, id, l)
+	h.closeMinutes(ctx, id, l, false)
 	h.collect(ctx, id, l)
 	if l.TermAt != 0 && ctx.Now >= l.TermAt && (l.State == market.StateRunning || l.State == market.StateSetup) {
 		h.stop(ctx, id, l, market.ReasonOutbid)
 	}
-	if l.State == market.StateSetup && ctx.Now >= h.setupEnds(ctx, id, l) {
-		l.Detail = "no progress in setting up"
-		h.end(ctx, id, l, market.ReasonSetup)
+	if waits := l.State == market.StateSetup || l.State == market.StateCertified; waits && ctx.Now >= h.setupEnds(ctx, id, l) {
+		h.giveUp(ctx, id, l)
 	}
 	if l.State == market.StateEnded && !l.Wiped && l.Unlocked != 0 && ctx.Now >= l.Unlocked {
 		l.Unlocked = 0
@@ -43,14 +42,27 @@ func (h *Host) attend(ctx *step.Context, id wire.ID, l *lease, soon func(member.
 	}
 }
 
+// setupEnds is when a lease that waits for its GPUs, its image or its container has waited long enough.
 func (h *Host) setupEnds(ctx *step.Context, id wire.ID, l *lease) member.Time {
-	return max(l.Since, h.progress[id]) + member.Time(ctx.Policy.SetupDeadline)*ctx.Clock.Slot
+	return max(l.Since, h.progress[id], h.bootAt) + member.Time(ctx.Policy.SetupDeadline)*ctx.Clock.Slot
 }
 
-// closeMinutes signs the usage entries of all minutes of a lease that are over and whose status is known.
-func (h *Host) closeMinutes(ctx *step.Context, id wire.ID, l *lease) {
+// giveUp ends a setup that goes nowhere: the lease with it, if it never ran; else the pod is stopped and keeps its data.
+func (h *Host) giveUp(ctx *step.Context, id wire.ID, l *lease) {
+	l.Detail = "no progress in setting up"
+	h.leases.Touch(id)
+	if l.Start <= 1 && !l.Had {
+		h.end(ctx, id, l, market.ReasonSetup)
+		return
+	}
+	h.stop(ctx, id, l, market.ReasonSetup)
+}
+
+// closeMinutes signs the usage entries of all minutes of a lease that are over and whose status is known. told says that
+// the consumer's keep-alive has just come: before that, or :50, the end of a container may still be on its way here.
+func (h *Host) closeMinutes(ctx *step.Context, id wire.ID, l *lease, told bool) {
 	for !l.Closing && l.Place.Next < ctx.Minute() {
-		if h.unseen[id] && h.engine {
+		if h.unseen[id] {
 			return // inspect speaks first
 		}
 		m := l.Place.Next
@@ -60,18 +72,30 @@ func (h *Host) closeMinutes(ctx *step.Context, id wire.ID, l *lease) {
 			}
 			continue
 		}
-		v, ok := h.judge(ctx, l, m)
+		v, ok := h.judge(ctx, l, m, told)
 		if !ok {
 			return
 		}
-		u := ledger.Usage{First: m, Count: 1, Status: v.status, Basis: v.basis, Final: h.isLast(ctx, l, m)}
-		if v.basis != ledger.BasisNone {
-			u.Billable = 1
-		}
-		h.sign(ctx, id, l, u)
-		if v.unpaid {
-			h.stop(ctx, id, l, market.ReasonUnpaid)
-		}
+		h.close(ctx, id, l, m, v)
+	}
+}
+
+// close signs the entry of one minute.
+func (h *Host) close(ctx *step.Context, id wire.ID, l *lease, m member.Minute, v verdict) {
+	switch v.status {
+	case ledger.StatusRunning, ledger.StatusZero:
+		l.Counted = true
+		l.Ran++
+	case ledger.StatusMinimum:
+		l.Counted = l.Counted || l.Lapse.Minute != m
+	}
+	u := ledger.Usage{First: m, Count: 1, Status: v.status, Basis: v.basis, Final: h.isLast(ctx, l, m)}
+	if v.basis != ledger.BasisNone {
+		u.Billable = 1
+	}
+	h.sign(ctx, id, l, u)
+	if v.unpaid {
+		h.stop(ctx, id, l, market.ReasonUnpaid)
 	}
 }
 
@@ -104,62 +128,71 @@ func (h *Host) closeIdle(ctx *step.Context, id wire.ID, l *lease, force bool) bo
 		return false
 	}
 	u := ledger.Usage{First: first, Count: uint8(last - first + 1), Status: ledger.StatusHold}
-	if l.State != market.StateFailed && l.State != market.StateHold && l.Terms.Tariff.VolumeStopped > 0 {
+	if l.State != market.StateFailed && l.State != market.StateHold && l.Had {
 		u.Status = ledger.StatusStopped
-		for m := first; m <= last; m++ {
-			if l.Map.Has(m) {
-				u.Billable |= 1 << (m - first)
-				u.Basis = ledger.BasisAttended
+		for m := first; m <= last && l.Terms.Tariff.VolumeStopped > 0; m++ {
+			if u.Billable |= 1 << (m - first); !l.Map.Has(m) || !l.pays(ledger.StatusStopped, u.Minutes(), ctx.Clock.Seconds()) {
+				u.Billable &^= 1 << (m - first)
 			}
 		}
 	}
-	if !h.covered(l, u, ctx.Clock.Seconds()) {
-		u.Status, u.Basis, u.Billable = ledger.StatusHold, ledger.BasisNone, 0
+	if u.Billable != 0 {
+		u.Basis = ledger.BasisAttended
 	}
 	h.sign(ctx, id, l, u)
 	return true
 }
 
-// covered reports whether the reservation's cap still pays the entry.
-func (h *Host) covered(l *lease, u ledger.Usage, slot int64) bool {
-	rate, err := l.Terms.Tariff.Rate(u.Status)
+// pays reports whether reservation and budget cover so many more minutes of a status.
+func (l *lease) pays(st ledger.Status, minutes, slot int64) bool {
+	rate, err := l.Terms.Tariff.Rate(st)
 	if err != nil {
 		return false
 	}
-	m, err := l.Place.Meter.Add(rate, u.Minutes()*slot)
-	return err == nil && m.Owed() <= l.Reservation.Cap
+	m, err := l.Place.Meter.Add(rate, minutes*slot)
+	return err == nil && m.Owed() <= l.Reservation.Cap && (l.Terms.Budget == 0 || m.Owed() <= l.Terms.Budget)
 }
 
-// flush closes the idle minutes that lie behind, before a lease leaves an idle state.
-func (h *Host) flush(ctx *step.Context, id wire.ID, l *lease) {
-	h.closeMinutes(ctx, id, l)
+// flush closes the idle minutes that lie behind, before a lease leaves an idle state. It reports false while an earlier
+// minute is still open.
+func (h *Host) flush(ctx *step.Context, id wire.ID, l *lease) bool {
+	h.closeMinutes(ctx, id, l, true)
 	for !l.Closing && l.Place.Next < ctx.Minute() && h.idle(ctx, l, l.Place.Next) && h.closeIdle(ctx, id, l, true) {
 	}
+	return l.Closing || l.Place.Next >= ctx.Minute()
 }
 
 // judge decides the status of minute m, in which a container lived or was awaited. It reports false when that is not
 // known yet.
-func (h *Host) judge(ctx *step.Context, l *lease, m member.Minute) (verdict, bool) {
+func (h *Host) judge(ctx *step.Context, l *lease, m member.Minute, told bool) (verdict, bool) {
 	t, u := ctx.Clock.Tick(m), ctx.Clock.Tick(m+1)
 	due := ctx.Clock.Due(m + 1)
-	out := m >= h.downSince && m <= h.booted && h.downSince < h.booted
+	out := h.out(m)
 	if out {
 		due = max(due, ctx.Clock.Due(h.booted+1))
 	}
-	signalled := l.StopAt != 0 && l.StopAt < u
+	lived := l.Run.within(t, u)
 	switch {
-	case h.off[m] && l.Run.within(t, u):
+	case h.off.Get().Has(m) && lived:
 		return verdict{status: ledger.StatusEngine}, true
-	case signalled && l.StopFor == market.ReasonOutbid:
+	case l.Lapse.Minute == m && m != 0:
+		return h.judgeMinimum(ctx, l, l.Lapse.Said, due)
+	case l.signalled(u) && l.StopFor == market.ReasonOutbid:
 		return verdict{status: ledger.StatusPreempted}, true
-	case l.Run.full(t, u) && !signalled:
-		return h.judgeFull(ctx, l, m, due, out)
-	case l.Run.within(t, u):
-		return h.judgePart(ctx, l, m, due)
+	case lived && l.Sick.Has(m):
+		return verdict{status: ledger.StatusGPUFault}, true
+	case lived && l.Run.Finished == 0 && !told && ctx.Now < due:
+		return verdict{}, false // its end may be on its way here
+	case l.Run.full(t, u) && !l.signalled(u):
+		return h.judgeFull(ctx, l, m, due)
+	case lived && l.mayOweMinimum(ctx.Clock, m):
+		return h.judgeMinimum(ctx, l, l.Said, due)
+	case lived:
+		return verdict{status: ledger.StatusPartial}, true
+	case out && l.Start > 0:
+		return verdict{status: ledger.StatusHostFault}, true
 	case l.State == market.StateFailed, l.State == market.StateEnded, l.State == market.StateHold:
 		return verdict{status: ledger.StatusHold}, true
-	case out && l.Start > 0 && l.Reason == market.ReasonPower:
-		return verdict{status: ledger.StatusHostFault}, true
 	case l.State == market.StateCertified, l.State.Up():
 		return verdict{status: ledger.StatusSetup}, true
 	}
@@ -167,31 +200,43 @@ func (h *Host) judge(ctx *step.Context, l *lease, m member.Minute) (verdict, boo
 	return verdict{status: ledger.StatusPartial}, true
 }
 
+// out reports whether this host was down in minute m, for a part of it at least.
+func (h *Host) out(m member.Minute) bool {
+	return h.downSince < h.booted && m >= h.downSince && m <= h.booted
+}
+
+// signalled reports whether SIGTERM was sent before an instant.
+func (l *lease) signalled(u member.Time) bool { return l.StopAt != 0 && l.StopAt < u }
+
+// attended reports whether the consumer holds an answer of minute m that said the pod was running.
+func (l *lease) attended(m member.Minute) bool { return l.Map.Has(m) && !l.Quiet.Has(m) }
+
 // judgeFull decides a minute through which the container ran. It counts when the consumer attended it.
-func (h *Host) judgeFull(ctx *step.Context, l *lease, m member.Minute, due member.Time, out bool) (verdict, bool) {
+func (h *Host) judgeFull(ctx *step.Context, l *lease, m member.Minute, due member.Time) (verdict, bool) {
 	status := ledger.StatusRunning
 	if l.Zero {
 		status = ledger.StatusZero
 	}
 	switch {
-	case l.Map.Has(m):
-		l.Counted = true
-		l.Ran++
+	case l.attended(m) && l.pays(status, 1, ctx.Clock.Seconds()):
 		return verdict{status: status, basis: ledger.BasisAttended}, true
+	case l.attended(m):
+		return verdict{status: ledger.StatusHold}, true
 	case ctx.Now < due:
 		return verdict{}, false
-	case out:
+	case h.out(m):
 		return verdict{status: ledger.StatusHostFault}, true
+	case l.Quiet.Has(m): // the engine's word came late: this host told the consumer that the pod was not up yet
+		return verdict{status: ledger.StatusPartial}, true
 	case h.cutOff(ctx, m):
 		return verdict{status: ledger.StatusUnreachable}, true
 	}
 	return verdict{status: ledger.StatusUnattended, unpaid: true}, true
 }
 
-// judgePart decides a minute in which the container lived for a part: free, unless it is all that a start which the
-// consumer ordered, and ended, ever had.
-func (h *Host) judgePart(ctx *step.Context, l *lease, m member.Minute, due member.Time) (verdict, bool) {
-	partial := verdict{status: ledger.StatusPartial}
+// mayOweMinimum reports whether m is the minute in which a start that the consumer ordered came to its end, by the
+// consumer's will, its limits or its own, without a running minute.
+func (l *lease) mayOweMinimum(c member.Clock, m member.Minute) bool {
 	end := l.Run.Finished
 	if l.StopAt != 0 {
 		end = l.StopAt
@@ -199,15 +244,19 @@ func (h *Host) judgePart(ctx *step.Context, l *lease, m member.Minute, due membe
 	switch l.StopFor {
 	case market.ReasonConsumer, market.ReasonBudget, market.ReasonDuration, market.ReasonExit:
 	default:
-		return partial, true
+		return false
 	}
-	if end == 0 || ctx.Clock.Minute(end) != m || !l.Ordered || l.Counted || l.Said == 0 || l.Zero {
-		return partial, true
+	return end != 0 && c.Minute(end) == m && l.Ordered && !l.Counted && l.Said != 0 && !l.Zero
+}
+
+// judgeMinimum decides a minute that a start owes as its minimum, if the consumer was told in minute said that it runs.
+func (h *Host) judgeMinimum(ctx *step.Context, l *lease, said member.Minute, due member.Time) (verdict, bool) {
+	switch {
+	case !l.Map.Has(said):
+		return verdict{status: ledger.StatusPartial}, ctx.Now >= due
+	case !l.pays(ledger.StatusMinimum, 1, ctx.Clock.Seconds()):
+		return verdict{status: ledger.StatusPartial}, true
 	}
-	if !l.Map.Has(l.Said) {
-		return partial, ctx.Now >= due
-	}
-	l.Counted = true
 	return verdict{status: ledger.StatusMinimum, basis: ledger.BasisAttended}, true
 }
 
@@ -239,6 +288,9 @@ func (h *Host) sign(ctx *step.Context, id wire.ID, l *lease, u ledger.Usage) {
 		u.Start = l.Run.ID
 	case ledger.StatusZero, ledger.StatusMinimum, ledger.StatusPartial:
 		u.Start = l.Run.ID
+		if u.First == l.Lapse.Minute {
+			u.Start = l.Lapse.Start
+		}
 	}
 	obj := wire.Draft(u)
 	ref := obj.Ref(ctx.Market)
@@ -248,11 +300,16 @@ func (h *Host) sign(ctx *step.Context, id wire.ID, l *lease, u ledger.Usage) {
 	}
 	ctx.Guard(append([]byte("usage/"), id[:]...), u.Seq, obj)
 	ctx.Put(table.Key(table.Usage, id[:], table.Uint64(u.Seq)), obj)
+	due := max(ctx.Clock.Due(u.Last()+1), ctx.Now+ctx.Clock.Slot/6)
 	if place.Meter.Owed() > l.EntryOwed {
+		l.Prior = billed{l.Entry, l.EntrySeq, l.EntryOwed}
 		l.Entry, l.EntrySeq, l.EntryOwed = obj, u.Seq, place.Meter.Owed()
 		if u.Status != ledger.StatusStopped {
-			l.Due = max(ctx.Clock.Due(u.Last()+1), ctx.Now+ctx.Clock.Slot/6)
+			l.Due = due
 		}
+	}
+	if u.Final && l.Vouched < l.EntryOwed {
+		l.Due = max(l.Due, due) // the last word waits for the consumer's
 	}
 	l.Place, l.Closing = place, u.Final
 	h.leases.Touch(id)
@@ -267,7 +324,7 @@ func (h *Host) collect(ctx *step.Context, id wire.ID, l *lease) {
 	switch {
 	case l.Vouched >= l.EntryOwed:
 		l.Due = 0
-	case l.State.Up() && h.cutOff(ctx, ctx.Minute()-1):
+	case h.cutOff(ctx, ctx.Minute()-1):
 		l.Due = ctx.Clock.Due(ctx.Minute() + 1)
 	default:
 		l.Due = 0
@@ -278,66 +335,94 @@ func (h *Host) collect(ctx *step.Context, id wire.ID, l *lease) {
 	}
 }
 
+// lose marks the run of a pod that is gone: it lived at most until the host was last known to be up.
+func (h *Host) lose(ctx *step.Context, l *lease) {
+	if l.Run.Started == 0 || l.Run.Finished != 0 {
+		return
+	}
+	end := ctx.Now
+	if h.downSince < h.booted {
+		end = ctx.Clock.Tick(h.downSince)
+	}
+	l.Run.Finished = max(end, l.Run.Started)
+}
+
 // lostMinutes closes the minutes of a run that was lost with its machine, before the next run begins.
 func (h *Host) lostMinutes(ctx *step.Context, id wire.ID, l *lease) {
-	last := ctx.Clock.Tick(h.downSince)
-	if l.Run.Started != 0 && l.Run.Finished == 0 {
-		l.Run.Finished = max(last, l.Run.Started)
-	}
+	h.lose(ctx, l)
 	for !l.Closing && l.Place.Next < ctx.Minute() {
 		m := l.Place.Next
-		u := ledger.Usage{First: m, Count: 1, Status: ledger.StatusHostFault}
-		if l.Run.full(ctx.Clock.Tick(m), ctx.Clock.Tick(m+1)) && l.Map.Has(m) {
-			u.Status, u.Basis, u.Billable = ledger.StatusRunning, ledger.BasisAttended, 1
-			l.Counted = true
-			l.Ran++
+		v, ok := h.judge(ctx, l, m, true)
+		if !ok || v.unpaid || v.status == ledger.StatusSetup {
+			v = verdict{status: ledger.StatusHostFault}
 		}
-		h.sign(ctx, id, l, u)
+		h.close(ctx, id, l, m, v)
 	}
 }
 
 // limit stops a pod at the first tick at which one more minute would not fit its budget, its duration or its funds.
 func (h *Host) limit(ctx *step.Context, id wire.ID, l *lease) {
-	if l.State != market.StateRunning {
+	if l.State != market.StateRunning || h.unseen[id] {
 		return
 	}
-	rate, slot := l.rate(), ctx.Clock.Seconds()
-	pending := int64(ctx.Minute() - min(l.Place.Next, ctx.Minute()))
-	owed := func(minutes int64) ledger.Amount {
-		m, err := l.Place.Meter.Add(rate, (pending+minutes)*slot)
-		if err != nil {
-			return l.Reservation.Cap + 1
-		}
-		return m.Owed()
-	}
-	horizon := int64(ctx.Policy.StopFunds)
-	if l.Terms.Minutes > 0 {
-		left := int64(l.Terms.Minutes) - int64(l.Ran) - pending
-		if left < 1 {
-			h.stop(ctx, id, l, market.ReasonDuration)
-			return
-		}
-		horizon = min(horizon, left)
-	}
-	if l.Terms.StopAt != 0 && ctx.Now+ctx.Clock.Slot > l.Terms.StopAt {
-		h.stop(ctx, id, l, market.ReasonDuration)
+	if why := h.limited(ctx, l); why != market.ReasonNone {
+		h.stop(ctx, id, l, why)
 		return
 	}
-	if l.Terms.Budget > 0 {
-		if owed(1) > l.Terms.Budget {
-			h.stop(ctx, id, l, market.ReasonBudget)
-			return
-		}
-		for horizon > 1 && owed(horizon) > l.Terms.Budget {
-			horizon--
-		}
-	}
-	if owed(horizon) > l.Reservation.Cap {
+	p := ctx.Policy
+	if cost, err := h.ahead(ctx, l, p.StopFunds); err != nil || cost > l.Reservation.Cap ||
+		l.Reservation.RedeemBy <= ctx.Now+member.Time(p.StopFunds)*ctx.Clock.Slot {
 		ctx.Notify("lease.funds", id, "lease "+id.Short()+": its reservation no longer covers it; the pod stops")
 		h.stop(ctx, id, l, market.ReasonFunds)
 		return
 	}
-	if owed(int64(ctx.Policy.ReserveOpen)/2) > l.Reservation.Cap {
+	if cost, err := h.ahead(ctx, l, p.ReserveOpen/2); err != nil || cost > l.Reservation.Cap ||
+		l.Reservation.RedeemBy < ctx.Now+7*member.Day {
 		h.refresh(ctx, id, l)
 	}
+}
+
+// limited says which of the lease's own limits leaves no room for the minute that begins.
+func (h *Host) limited(ctx *step.Context, l *lease) market.Reason {
+	cost, err := h.costOf(ctx, l, 1)
+	switch {
+	case l.Terms.Minutes > 0 && l.Ran+h.pending(ctx, l) >= l.Terms.Minutes:
+		return market.ReasonDuration
+	case l.Terms.StopAt != 0 && ctx.Now+ctx.Clock.Slot > l.Terms.StopAt:
+		return market.ReasonDuration
+	case l.Terms.Budget > 0 && (err != nil || cost > l.Terms.Budget):
+		return market.ReasonBudget
+	}
+	return market.ReasonNone
+}
+
+// pending counts the minutes that are over, not yet closed, and may turn out to have run.
+func (h *Host) pending(ctx *step.Context, l *lease) uint64 {
+	n := uint64(0)
+	for m := l.Place.Next; m < ctx.Minute(); m++ {
+		u := ctx.Clock.Tick(m + 1)
+		if l.Run.full(ctx.Clock.Tick(m), u) && !l.signalled(u) && !h.off.Get().Has(m) && !l.Quiet.Has(m) && (!h.out(m) || l.Map.Has(m)) {
+			n++
+		}
+	}
+	return n
+}
+
+// costOf is what the lease will owe when it has run for so many more minutes.
+func (h *Host) costOf(ctx *step.Context, l *lease, minutes uint64) (ledger.Amount, error) {
+	m, err := l.Place.Meter.Add(l.rate(), int64(h.pending(ctx, l)+minutes)*ctx.Clock.Seconds())
+	return m.Owed(), err
+}
+
+// ahead is costOf, but of no more than the lease's own limits leave.
+func (h *Host) ahead(ctx *step.Context, l *lease, minutes uint32) (ledger.Amount, error) {
+	n := uint64(max(1, minutes))
+	if l.Terms.Minutes > 0 {
+		n = min(n, l.Terms.Minutes-min(l.Terms.Minutes, l.Ran+h.pending(ctx, l)))
+	}
+	cost, err := h.costOf(ctx, l, n)
+	if b := l.Terms.Budget; b > 0 && (err != nil || cost > b) {
+		return b, nil
+	}
+	return cost, err
 }

@@ -48,10 +48,10 @@ func (h *Host) publish(ctx *step.Context, soon func(member.Time)) {
 func (h *Host) offer(ctx *step.Context) market.Offer {
 	s := h.sale.Get()
 	o := market.Offer{
-		Host: ctx.Self, Seq: s.Seq, At: ctx.Now, Expires: ctx.Now + offerLife, Machine: h.machine, Addrs: ctx.Boot.Addrs,
+		Host: ctx.Self, Seq: s.Seq, At: ctx.Now, Expires: ctx.Now + offerLife, Machine: h.machine, Addrs: addresses(ctx.Boot.Addrs),
 		Disk: ledger.Amount(ctx.Policy.DiskRunning), Stopped: ledger.Amount(ctx.Policy.VolumeStopped),
 		Grace: max(s.Grace, ctx.Policy.Grace), MaxHours: s.MaxHours, DiskLimit: "none",
-		LogSeq: h.log.Get().Seq, LogHead: h.log.Get().Head, Policy: ctx.Policy.Number, Region: s.Region, Version: ctx.Boot.Version,
+		LogSeq: h.log.Get().Seq, LogHead: h.log.Get().Head, Policy: ctx.Policy.Number, Region: s.Region, Version: clip(ctx.Boot.Version, 32),
 	}
 	if !s.Listed || !h.engine {
 		return o
@@ -59,7 +59,7 @@ func (h *Host) offer(ctx *step.Context) market.Offer {
 	t := h.alloc.Get()
 	for _, model := range t.Models() {
 		c := t.Counts(model)
-		if c.Usable == 0 {
+		if c.Usable == 0 || len(o.Groups) == groupsMost {
 			continue
 		}
 		o.Groups = append(o.Groups, market.Group{
@@ -68,6 +68,24 @@ func (h *Host) offer(ctx *step.Context) market.Offer {
 		})
 	}
 	return o
+}
+
+// What one offer can carry.
+const (
+	groupsMost    = 16
+	addressesMost = 16
+	addressMost   = 256
+)
+
+// addresses are those of this node that an offer can carry.
+func addresses(all []string) []string {
+	var out []string
+	for _, a := range all {
+		if len(a) <= addressMost && len(out) < addressesMost {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 func (h *Host) memory(model string) uint32 {
@@ -175,6 +193,8 @@ func (h *Host) advertise(ctx *step.Context, c Advertise) (any, *step.Problem) {
 		return nil, step.Fail(step.ProblemUsage, "", "--price and --min-bid want credits per GPU-hour, over zero")
 	case c.Floor > c.Price:
 		return nil, step.Fail(step.ProblemUsage, "", "the least bid (%s) is over the price (%s)", c.Floor.Text(), c.Price.Text())
+	case len(c.Region) > 8 || clip(c.Region, 8) != c.Region:
+		return nil, step.Fail(step.ProblemUsage, "", "a region is a code of at most 8 letters, as in DE or US-CA")
 	case !h.known || len(h.devices) == 0:
 		return nil, step.Fail(step.ProblemOther, "'souk doctor' says what was looked for", "no GPUs were found on this machine")
 	case c.Grace != 0 && (c.Grace < ctx.Policy.Grace || c.Grace > 300):

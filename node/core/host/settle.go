@@ -65,6 +65,7 @@ func (h *Host) receipt(ctx *step.Context, id wire.ID, r step.Response) {
 	l.Done = l.Closing && v.Value().Released
 	if l.Done {
 		delete(h.retry, id)
+		l.Spec, l.Prior = market.Spec{}, billed{} // what is left is for the books
 	}
 	h.leases.Touch(id)
 }
