@@ -46,6 +46,17 @@ func (s Status) String() string {
 // MarshalText is String.
 func (s Status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// UnmarshalText reads a status's name.
+func (s *Status) UnmarshalText(b []byte) error {
+	for i, name := range statusNames {
+		if name == string(b) {
+			*s = Status(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("ledger: no status %q", b)
+}
+
 // A Basis says by whose word a minute is billed.
 type Basis uint8
 

@@ -134,3 +134,16 @@ func TestChainCountsEachMinuteOnce(t *testing.T) {
 		}
 	})
 }
+
+func TestStatusReadsItsNameBack(t *testing.T) {
+	for s := StatusSetup; s <= StatusEngine; s++ {
+		b, err := s.MarshalText()
+		var got Status
+		if err != nil || got.UnmarshalText(b) != nil || got != s {
+			t.Errorf("%s is read as %v", b, got)
+		}
+	}
+	if err := new(Status).UnmarshalText([]byte("paid")); err == nil {
+		t.Error("a status that there is not was read")
+	}
+}
