@@ -136,14 +136,14 @@ func TestChainCountsEachMinuteOnce(t *testing.T) {
 }
 
 func TestStatusReadsItsNameBack(t *testing.T) {
-	for s := StatusSetup; s <= StatusEngine; s++ {
+	for s := ledger.StatusSetup; s <= ledger.StatusEngine; s++ {
 		b, err := s.MarshalText()
-		var got Status
+		var got ledger.Status
 		if err != nil || got.UnmarshalText(b) != nil || got != s {
 			t.Errorf("%s is read as %v", b, got)
 		}
 	}
-	if err := new(Status).UnmarshalText([]byte("paid")); err == nil {
+	if err := new(ledger.Status).UnmarshalText([]byte("paid")); err == nil {
 		t.Error("a status that there is not was read")
 	}
 }
