@@ -260,6 +260,16 @@ func (c *Client) Balance(ctx context.Context) (Account, error) {
 	return call[Account](ctx, c, "GET", at("balance"), nil)
 }
 
+// Offers are those that fit.
+func (c *Client) Offers(ctx context.Context, q OfferQuery) (Offers, error) {
+	return call[Offers](ctx, c, "GET", at("offers")+query("query", q.Query, "lift", flag(q.Lift), "sort", q.Sort, "limit", strconv.Itoa(q.Limit)), nil)
+}
+
+// Reputation is what the node saw of a host.
+func (c *Client) Reputation(ctx context.Context, addr string) (observer.Repute, error) {
+	return call[observer.Repute](ctx, c, "GET", at("reputation", addr), nil)
+}
+
 // Plan is what an order would get.
 func (c *Client) Plan(ctx context.Context, w Wish) (consumer.Proposal, error) {
 	return call[consumer.Proposal](ctx, c, "POST", at("plans"), w)

@@ -82,6 +82,7 @@ func (s *server) marketRoutes(a huma.API) {
 		func(ctx context.Context, in *struct{ Body Membership }) (observer.Standing, error) {
 			return s.join(ctx, in.Body)
 		})
+	s.offerRoutes(a)
 	route(a, op("balance", "GET", "/v1/balance", "This node's account at the bank"),
 		func(ctx context.Context, _ *none) (Account, error) {
 			c, err := do[consumer.Account](ctx, s.b, consumer.Balance{})

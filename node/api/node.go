@@ -3,11 +3,13 @@ package api
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"souk/node/core/observer"
+	"souk/node/core/operator"
 	"souk/node/core/step"
 	"souk/p2p/member"
 )
@@ -15,7 +17,9 @@ import (
 // A Status is how a node does and where it stands in its market.
 type Status struct {
 	Info
-	Standing observer.Standing `json:"standing"`
+	Standing    observer.Standing `json:"standing"`
+	Offers      int               `json:"offers" doc:"live ones that it knows"`
+	BankEntries uint64            `json:"bankEntries" doc:"of the bank's journal, of an operator; 0: not known"`
 }
 
 // A Device is one GPU of this machine.
@@ -124,6 +128,14 @@ func (s *server) status(ctx context.Context) (Status, error) {
 		return Status{}, err
 	}
 	v := Status{Info: s.b.Info(ctx), Standing: w}
+	if l, err := do[observer.Listed](ctx, s.b, observer.Offers{Lift: true}); err == nil {
+		v.Offers = l.Total
+	}
+	if slices.Contains(strings.Split(w.Roles, ","), "operator") {
+		if h, err := do[operator.HeightView](ctx, s.b, operator.Height{}); err == nil {
+			v.BankEntries = h.Entries
+		}
+	}
 	if v.Addrs == nil {
 		v.Addrs = []string{}
 	}
@@ -162,7 +174,7 @@ func (s *server) watchStatus(ctx context.Context, _ *none, out *sender) error {
 // same reports whether nothing of v differs from w that somebody may wait for.
 func (v Status) same(w Status) bool {
 	v.Standing.Skew, w.Standing.Skew = 0, 0
-	return v.Standing == w.Standing && slices.EqualFunc(v.Peers, w.Peers, func(a, b PeerInfo) bool { return a.PeerID == b.PeerID })
+	return v.Standing == w.Standing && v.Offers == w.Offers && slices.EqualFunc(v.Peers, w.Peers, func(a, b PeerInfo) bool { return a.PeerID == b.PeerID })
 }
 
 func (s *server) events(ctx context.Context, in *eventsInput, out *sender) error {

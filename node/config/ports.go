@@ -10,6 +10,9 @@ import (
 // DefaultListen is where a node listens unless told otherwise: one port, TCP and QUIC, on every address of the machine.
 func DefaultListen() []string { return []string{"/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1"} }
 
+// LocalListen is where a node listens whose market lives on one machine.
+func LocalListen() []string { return []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"} }
+
 // Ports puts a free port in the place of every port 0, so that it can be kept. TCP and UDP addresses of one IP get the
 // same number where they can.
 func Ports(addrs []string) ([]string, error) {

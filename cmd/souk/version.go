@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"runtime"
+
+	"github.com/spf13/cobra"
+
+	"souk/exec"
+)
+
+// A versionView is what this program is.
+type versionView struct {
+	Version string `json:"version"`
+	Go      string `json:"go"`
+	System  string `json:"system"`
+}
+
+func versionCommand(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "What this program is", Args: cobra.NoArgs,
+		RunE: does(func(context.Context, []string) error {
+			v := versionView{buildVersion(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
+			return e.one(v, v.Version, fact{"version", v.Version}, fact{"go", v.Go}, fact{"system", v.System})
+		}),
+	}
+}
+
+// shimCommand stands between a node and a pod that is a plain process. Its arguments are exec's.
+func shimCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "pod-shim", Hidden: true, DisableFlagParsing: true,
+		RunE: func(_ *cobra.Command, args []string) error {
+			if code := exec.Shim(args); code != 0 {
+				return exitCode(code)
+			}
+			return nil
+		},
+	}
+}
+
+// configTopic is the help page of config.yaml.
+func configTopic() *cobra.Command {
+	return &cobra.Command{
+		Use: "config", Short: "What stands in config.yaml",
+		Long: `config.yaml in the node's home holds its settings. What is not known is refused.
+
+  roles                     what the node is for: host, consumer, operator
+  listen                    multiaddrs to listen on, as in /ip4/0.0.0.0/tcp/4001 and /ip4/0.0.0.0/udp/4001/quic-v1
+  announce                  multiaddrs under which others reach it (default: those that are found out)
+  api_socket                unix socket of the command line (default: souk.sock in the home)
+  runtime                   what runs pods: auto, docker or process (default: auto)
+  docker_host               where Docker listens (default: as Docker's own command line has it)
+  simulated_gpus            GPUs to make up, as in 8xH100; testnet markets only
+  region                    country of the machine, as in DE
+  alias                     name to ask for when joining
+  allow_private_registries  pull images from registries of this machine's own network: true or false
+  passphrase_file           file with the key's passphrase
+  log_level                 debug, info, warn or error (default: info)
+
+A node reads it when it starts.`,
+	}
+}
