@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"souk/node/core"
+	"souk/node/core/operator"
 	"souk/node/core/step"
 	"souk/node/core/table"
 	"souk/p2p"
@@ -285,17 +286,21 @@ func (n *Node) contact(list []step.Contact) {
 
 // Objects reads rows of a log, each an object, with the drafts among them signed.
 func (n *Node) Objects(_ context.Context, from, to []byte, limit int, reverse bool) ([]wire.Object, error) {
-	if _, err := table.Of(from); err != nil {
+	t, err := table.Of(from)
+	if err != nil {
 		return nil, err
 	}
 	var out []wire.Object
-	err := n.store.Range(from, to, limit, reverse, func(_, value []byte) error {
+	err = n.store.Range(from, to, limit, reverse, func(_, value []byte) error {
 		var o wire.Object
-		if err := wire.Load(value, &o); err != nil {
-			return err
+		var err error
+		if t == table.BankEntry {
+			_, o, err = operator.DecodeEntry(value)
+		} else {
+			err = wire.Load(value, &o)
 		}
 		out = append(out, o)
-		return nil
+		return err
 	})
 	if err != nil {
 		return nil, err
