@@ -58,7 +58,7 @@ func (b backend) Info(ctx context.Context) api.Info {
 	}
 	name, engine := n.pods.describe(ctx)
 	info := api.Info{
-		Version: n.opts.Version, Address: n.self, PeerID: id.String(), Addrs: n.net.Addrs(), PID: os.Getpid(), Started: n.started,
+		Version: n.opts.Version, Address: n.self, PeerID: id.String(), Addrs: reachable(n.net.Addrs()), PID: os.Getpid(), Started: n.started,
 		Home: n.opts.Config.Home, Runtime: name, Engine: engine, Height: n.store.Position().Number,
 	}
 	info.LastEvent, _ = n.events.news()

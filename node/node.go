@@ -228,7 +228,7 @@ func (n *Node) marketID() string {
 
 // boot is the first input of this run.
 func (n *Node) boot() (step.Boot, error) {
-	b := step.Boot{Key: n.key.Public(), Addrs: n.net.Addrs(), Version: n.opts.Version}
+	b := step.Boot{Key: n.key.Public(), Addrs: reachable(n.net.Addrs()), Version: n.opts.Version}
 	if _, err := rand.Read(b.ID[:]); err != nil {
 		return b, err
 	}

@@ -118,7 +118,7 @@ func (c *InviteCreate) complete(o *Operator, ctx *step.Context) error {
 	if p, _ := o.world.Policy(); len(c.Addrs) == 0 {
 		c.Addrs = p.Bootstrap
 	}
-	c.Addrs = c.Addrs[:min(len(c.Addrs), inviteAddrs)]
+	c.Addrs = terse(c.Addrs)
 	switch {
 	case c.Secret.IsZero():
 		return step.Fail(step.ProblemUsage, "", "an invite needs a secret")
@@ -136,6 +136,25 @@ func (c *InviteCreate) complete(o *Operator, ctx *step.Context) error {
 		return step.Fail(step.ProblemUsage, "give --addr", "no address is known under which this node can be reached")
 	}
 	return checkAddrs(c.Addrs)
+}
+
+// terse is the addresses as a code carries them: without the peer's id, which follows from its key, and where there are TCP
+// addresses, these alone. The others come with the policy.
+func terse(addrs []string) []string {
+	var tcp, all []string
+	for _, a := range addrs {
+		a, _, _ = strings.Cut(a, "/p2p/")
+		if !slices.Contains(all, a) {
+			all = append(all, a)
+			if strings.Contains(a, "/tcp/") {
+				tcp = append(tcp, a)
+			}
+		}
+	}
+	if len(tcp) > 0 {
+		all = tcp
+	}
+	return all[:min(len(all), inviteAddrs)]
 }
 
 func checkAddrs(addrs []string) error {
