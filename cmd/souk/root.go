@@ -70,12 +70,12 @@ func newRoot(e *env) *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	in(groupNode, initCommand(e), upCommand(e), downCommand(e), statusCommand(e), joinCommand(e), idCommand(e), eventsCommand(e), doctorCommand(e), versionCommand(e))
+	in(groupNode, demoCommand(e), initCommand(e), upCommand(e), downCommand(e), statusCommand(e), joinCommand(e), idCommand(e), eventsCommand(e), doctorCommand(e), versionCommand(e))
 	in(groupConsumer, offersCommand(e), runCommand(e), psCommand(e), logsCommand(e), stopCommand(e), startCommand(e), rmCommand(e), waitCommand(e), reputationCommand(e))
 	in(groupHost, hostCommand(e))
 	in(groupOperator, operatorCommand(e))
 	in(groupMoney, balanceCommand(e), ledgerCommand(e), billCommand(e))
-	root.AddCommand(shimCommand(), configTopic())
+	root.AddCommand(shimCommand(), configTopic(), demoPodCommand(), demoRegistryCommand())
 	return root
 }
 
