@@ -51,6 +51,7 @@ type Observer struct {
 	peers    map[identity.Address]*peer
 	skews    map[identity.Address]member.Time // of every member that said hello
 	order    []identity.Address               // peers in order
+	again    []asking                         // syncs that are due, the earliest first
 	fresh    member.Time                      // when anything fresh and signed of another member last came
 	heard    market.Answered
 	self     identity.Address

@@ -1,10 +1,12 @@
 package observer
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"slices"
 
+	"souk/market"
 	"souk/node/core/step"
 	"souk/p2p/identity"
 	"souk/p2p/member"
@@ -16,6 +18,15 @@ type peer struct {
 	key   identity.PublicKey
 	skew  member.Time // its clock minus ours, as last heard
 	since member.Time
+}
+
+// settling is when a new neighbour is asked again: gossip between two nodes takes a moment to begin.
+var settling = [...]member.Time{2 * member.Second, 6 * member.Second}
+
+// asking is a sync that is due.
+type asking struct {
+	who identity.Address
+	at  member.Time
 }
 
 // limits of one sync answer.
@@ -32,6 +43,10 @@ func (o *Observer) Peer(ctx *step.Context, p step.Peer) {
 		o.order = slices.Insert(o.order, i, p.Address)
 		o.peers[p.Address] = &peer{key: p.Key, since: ctx.Now, skew: o.skews[p.Address]}
 		o.askSync(ctx, p.Address)
+		for _, pause := range settling {
+			o.again = append(o.again, asking{p.Address, ctx.Now + pause})
+		}
+		slices.SortStableFunc(o.again, func(a, b asking) int { return cmp.Compare(a.at, b.at) })
 	case !p.Up && found:
 		o.order = slices.Delete(o.order, i, i+1)
 		delete(o.peers, p.Address)
@@ -179,6 +194,9 @@ func (o *Observer) askSync(ctx *step.Context, who identity.Address) {
 		for _, v := range r.Objects {
 			if msg := lasting(v); msg != nil && o.take(ctx, msg, v.Object()) {
 				news = true
+				if ctx.Now-born(msg) < freshNews { // gossip has missed us, and perhaps others
+					ctx.Publish(topicOf(v.Kind()), v.Object())
+				}
 			}
 		}
 		if a, err := step.Body[step.SyncAnswer](r.Body); err == nil && a.More && news {
@@ -194,6 +212,24 @@ func lasting(v wire.AnyVerified) wire.Message {
 		return nil
 	}
 	return message(v)
+}
+
+// freshNews is how old an object may be to be gossiped again by who learned of it by sync.
+const freshNews = 30 * member.Second
+
+// born is when an object was made.
+func born(msg wire.Message) member.Time {
+	switch m := msg.(type) {
+	case market.Offer:
+		return m.At
+	case member.Credential:
+		return m.NotBefore
+	case member.Revocation:
+		return m.At
+	case member.Policy:
+		return m.Effective
+	}
+	return 0
 }
 
 // contactOperators tells the shell where the operators are; new addresses hold at once, whatever else their policy says.
@@ -251,6 +287,15 @@ func (o *Observer) Tick(ctx *step.Context) member.Time {
 		o.renew(ctx)
 	}
 	next := ctx.Clock.Tick(m + 1)
+	for len(o.again) > 0 && o.again[0].at <= ctx.Now {
+		if who := o.again[0].who; o.peers[who] != nil {
+			o.askSync(ctx, who)
+		}
+		o.again = o.again[1:]
+	}
+	if len(o.again) > 0 {
+		next = min(next, o.again[0].at)
+	}
 	if wake == 0 || next < wake {
 		wake = next
 	}
