@@ -33,3 +33,12 @@ func (h *Host) Tallies(slotSeconds int64) []Tally {
 	}
 	return out
 }
+
+// Contract is the terms of a lease and the certificate that its usage chain begins with.
+func (h *Host) Contract(lease wire.ID) (market.Terms, wire.Object, bool) {
+	l := h.leases.Get(lease)
+	if l == nil {
+		return market.Terms{}, wire.Object{}, false
+	}
+	return l.Terms, l.Cert, true
+}

@@ -1,0 +1,16 @@
+package core
+
+import (
+	"souk/node/core/consumer"
+	"souk/node/core/host"
+	"souk/node/core/operator"
+)
+
+// Host is the node's host role, to be read between steps.
+func (n *Node) Host() *host.Host { return n.host }
+
+// Consumer is the node's consumer role, to be read between steps.
+func (n *Node) Consumer() *consumer.Consumer { return n.consumer }
+
+// Operator is the node's operator role, to be read between steps.
+func (n *Node) Operator() *operator.Operator { return n.operator }

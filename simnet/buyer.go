@@ -1,0 +1,212 @@
+package simnet
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"souk/ledger"
+	"souk/market"
+	"souk/node/core/consumer"
+	"souk/node/core/operator"
+	"souk/node/core/step"
+	"souk/p2p/member"
+)
+
+// A buyer is the user of a consumer's node: it has some money, and wants pods at random.
+type buyer struct {
+	n        *node
+	rnd      lots
+	deposits int
+	rich     bool
+	orders   int
+	failed   int
+	busy     bool
+}
+
+func newBuyer(n *node) *buyer {
+	b := &buyer{n: n, rnd: newLots(n.w.opt.Seed, "buyer/"+n.name)}
+	b.rich = b.rnd.chance(0.7)
+	return b
+}
+
+func (b *buyer) begin() {
+	b.deposit()
+	b.again(b.rnd.between(member.Second, 5*minute))
+}
+
+func (b *buyer) again(after member.Time) {
+	b.n.w.plan(b.n.w.now+after, "buyer", b.n.index, b.act)
+}
+
+// deposit has the operator book money. While it is down, the same reference is booked later.
+func (b *buyer) deposit() {
+	b.deposits++
+	credits := ledger.Amount(10 + b.rnd.IntN(8))
+	if b.rich {
+		credits = ledger.Amount(50 + b.rnd.IntN(400))
+	}
+	b.book(operator.Deposit{Addr: b.n.addr.String(), Amount: credits * ledger.Credit, Ref: fmt.Sprintf("%s-%d", b.n.name, b.deposits)})
+}
+
+func (b *buyer) book(d operator.Deposit) {
+	w, op := b.n.w, b.n.w.nodes[0]
+	done := false
+	op.local(d, func(_ any, err error) {
+		done = true
+		if err != nil {
+			w.broken(op, "setup", "a deposit: %v", err)
+		}
+	})
+	w.plan(w.now+20*member.Second, "deposit", op.index, func() {
+		if !done {
+			b.book(d)
+		}
+	})
+}
+
+// act is one thing that a buyer does; then it thinks for a while.
+func (b *buyer) act() {
+	if b.n.w.calm {
+		return
+	}
+	b.again(member.Second + b.rnd.about(6*minute))
+	if !b.n.up {
+		return
+	}
+	b.n.local(consumer.List{}, func(v any, err error) {
+		if err != nil {
+			return
+		}
+		var live []consumer.View
+		for _, x := range v.([]consumer.View) {
+			if x.Desire != "end" {
+				live = append(live, x)
+			}
+		}
+		if len(live) < 1+b.rnd.IntN(3) {
+			b.order()
+			return
+		}
+		b.command(live[b.rnd.IntN(len(live))])
+	})
+	if b.rnd.chance(0.02) {
+		b.deposit()
+	}
+}
+
+// command does something to a lease that fits its state.
+func (b *buyer) command(v consumer.View) {
+	var cmd any
+	switch p := b.rnd.Float64(); {
+	case v.State == "running" && p < 0.2:
+		cmd = consumer.Stop{Lease: v.Lease}
+	case v.State == "running" && p < 0.3, v.State == "setup" && p < 0.1, v.State == "certified" && p < 0.2:
+		cmd = consumer.Remove{Lease: v.Lease}
+	case v.State == "stopped" || v.State == "exited" || v.State == "outbid" || v.State == "failed":
+		switch {
+		case p < 0.35:
+			cmd = consumer.Start{Lease: v.Lease}
+		case p < 0.42:
+			cmd = consumer.Start{Lease: v.Lease, Zero: true}
+		case p < 0.6:
+			cmd = consumer.Remove{Lease: v.Lease}
+		}
+	case p < 0.02:
+		cmd = consumer.Remove{Lease: v.Lease}
+	}
+	if cmd != nil {
+		b.n.local(cmd, func(any, error) {})
+	}
+}
+
+// order plans and runs a pod.
+func (b *buyer) order() {
+	r := b.wish()
+	p := consumer.Plan{Type: r.Type, Query: r.Query, GPUs: r.GPUs, MaxRate: 0, Disk: r.Spec.Disk, Volume: r.Spec.Volume, Minutes: r.Minutes, Budget: r.Budget, Simulated: true}
+	b.n.local(p, func(v any, err error) {
+		if err != nil {
+			return // nothing is on offer
+		}
+		pr := v.(consumer.Proposal)
+		r.Host, r.MaxRate = pr.Host, pr.Rate
+		if r.Type == market.Spot {
+			r.MaxRate = pr.Rate * ledger.Rate(100+b.rnd.IntN(40)) / 100
+		}
+		if b.rnd.chance(0.2) {
+			r.Only = true
+		}
+		b.orders++
+		b.n.local(r, func(_ any, err error) {
+			if err != nil {
+				b.failed++
+				b.n.w.orderFailed(b.n, err)
+			}
+		})
+	})
+}
+
+func (w *world) orderFailed(n *node, err error) {
+	var p *step.Problem
+	if errors.As(err, &p) && p.Code == step.ProblemVerify {
+		w.broken(n, "N1", "an order among honest nodes failed: %s", p.Text)
+	}
+}
+
+// wish draws what is to be run.
+func (b *buyer) wish() consumer.Run {
+	r := b.rnd
+	image := "registry.example/app@sha256:" + strings.Repeat(fmt.Sprint(1+r.IntN(5)), 64)
+	if r.chance(0.03) {
+		image = "registry.example/missing@sha256:" + strings.Repeat("0", 64)
+	}
+	p := program{heeds: r.between(0, 3*member.Second)}
+	switch x := r.Float64(); {
+	case x < 0.4:
+		p.life, p.code = member.Second+r.about(25*minute), int32(r.IntN(2))
+	case x < 0.45:
+		p.bad = true
+	}
+	if r.chance(0.15) {
+		p.heeds = -1 // ignores SIGTERM
+	}
+	run := consumer.Run{
+		Lease: r.id(), Reservation: r.id(), Bid: r.id(), Type: market.OnDemand, Query: "reliability=any", GPUs: uint16(1 + r.IntN(2)), Simulated: true,
+		Spec: market.Spec{Image: image, Tag: "app:1", Command: p.command(), Disk: 10 << 30},
+	}
+	if r.chance(0.5) {
+		run.Type = market.Spot
+	}
+	if r.chance(0.6) {
+		run.Spec.Volume, run.Spec.Mount = uint64(1+r.IntN(100))<<30, "/workspace"
+	}
+	if r.chance(0.3) {
+		run.Minutes = uint64(1 + r.IntN(60))
+	}
+	if r.chance(0.2) {
+		run.Budget = ledger.Amount(1+r.IntN(2000)) * ledger.Credit / 1000
+	}
+	if r.chance(0.3) {
+		run.OnEnd = market.OnEndRemove
+	}
+	return run
+}
+
+// windUp removes all that is left, and keeps at it.
+func (b *buyer) windUp() {
+	w := b.n.w
+	if !b.n.up {
+		return
+	}
+	b.n.local(consumer.List{}, func(v any, err error) {
+		if err != nil {
+			return
+		}
+		for _, x := range v.([]consumer.View) {
+			if x.Desire != "end" && x.State != market.StateEnded.String() {
+				b.n.local(consumer.Remove{Lease: x.Lease}, func(any, error) {})
+			}
+		}
+	})
+	w.plan(w.now+minute, "wind up", b.n.index, b.windUp)
+}
