@@ -1,4 +1,4 @@
-// Souk is the one program of a peer-to-peer market for GPU pods: a node, and the command line that its user talks to it with.
+// Command souk is the one program of a peer-to-peer market for GPU pods: a node, and the command line that its user talks to it with.
 //
 // 'souk up' is the node. Every other command is short-lived: it asks the node through the API on its unix socket, and
 // decides nothing itself. The exceptions work without a node: 'init' and the first 'join' make one in their own process for
