@@ -126,14 +126,23 @@ func Parse(text []byte) (Config, error) {
 	if len(text) > limit {
 		return c, fmt.Errorf("config: over %d bytes", limit)
 	}
-	d := yaml.NewDecoder(bytes.NewReader(text), yaml.DisallowUnknownField())
-	if err := d.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
+	if err := decode(text, &c); err != nil && !errors.Is(err, io.EOF) {
 		return c, fmt.Errorf("config: %s", flatten(err))
 	}
 	if err := c.Validate(); err != nil {
 		return c, locate(text, err)
 	}
 	return c, nil
+}
+
+// decode reads YAML strictly. The library panics on some text that is none.
+func decode(text []byte, c *Config) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("[1:1] not YAML: %v", p)
+		}
+	}()
+	return yaml.NewDecoder(bytes.NewReader(text), yaml.DisallowUnknownField()).Decode(c)
 }
 
 // flatten makes one line of a YAML error: [line:column] what.
