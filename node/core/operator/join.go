@@ -59,7 +59,7 @@ func (o *Operator) admits(ctx *step.Context, peer identity.Address, b step.JoinB
 	case i.Revoked != 0:
 		return id, step.Refuse(step.RefuseInviteExpired, "the operator took this code back")
 	case ctx.Now >= i.Expires:
-		return id, step.Refuse(step.RefuseInviteExpired, "this code ended at %v; ask the operator for another", i.Expires)
+		return id, step.Refuse(step.RefuseInviteExpired, "this code expired at %v; ask the operator for another", i.Expires)
 	}
 	return id, nil
 }
