@@ -111,7 +111,7 @@ func (e *env) readFile(name string) ([]byte, error) {
 func notVerified(name string, err error) error {
 	hint := "ask whoever gave it to you for the file as it was exported"
 	var bad *market.BadEntry
-	if errors.As(err, &bad) {
+	if errors.As(err, &bad) && bad.Entry > 1 {
 		hint = fmt.Sprintf("entries before %d are as they should be", bad.Entry)
 	}
 	return step.Fail(step.ProblemVerify, hint, "%s does not verify: %s", name, trim(err))

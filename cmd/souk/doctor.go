@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,7 +40,7 @@ func doctorCommand(e *env) *cobra.Command {
 		Long: "Doctor looks at the home, the key, the node and its peers, and of a host at the engine and the GPUs. It ends with 1 when\nsomething is not well.",
 		RunE: does(func(ctx context.Context, _ []string) error {
 			list := e.examine(ctx)
-			if err := findingList().show(e, list); err != nil {
+			if err := findingList(list).show(e, list); err != nil {
 				return err
 			}
 			bad := 0
@@ -56,16 +57,19 @@ func doctorCommand(e *env) *cobra.Command {
 	}
 }
 
-func findingList() listing[finding] {
-	return listing[finding]{
+func findingList(list []finding) listing[finding] {
+	l := listing[finding]{
 		key: func(f finding) string { return f.Name },
 		columns: []column[finding]{
 			{head: "CHECK", of: func(f finding) string { return f.Name }},
 			{head: "OK", of: func(f finding) string { return yesNo(f.OK) }},
 			{head: "FOUND", of: func(f finding) string { return f.Detail }},
-			{head: "WHAT TO DO", of: func(f finding) string { return f.Hint }},
 		},
 	}
+	if slices.ContainsFunc(list, func(f finding) bool { return f.Hint != "" }) {
+		l.columns = append(l.columns, column[finding]{head: "WHAT TO DO", of: func(f finding) string { return f.Hint }})
+	}
+	return l
 }
 
 // examine looks at everything.

@@ -138,7 +138,7 @@ func does(a action) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error { return a(cmd.Context(), args) }
 }
 
-// asks makes the body of a command that talks to the node.
+// asking makes the body of a command that talks to the node.
 func (e *env) asking(a func(ctx context.Context, c *api.Client, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		c, err := e.node()

@@ -99,9 +99,6 @@ func (h *homeFlags) make(e *env, home, role string) (config.Config, *keys.Key, e
 		}
 		return cfg, nil, err
 	}
-	if err := os.MkdirAll(home, 0o700); err != nil {
-		return cfg, nil, err
-	}
 	k, err := e.makeKey(&cfg, &h.passFlags)
 	if err != nil {
 		return cfg, nil, err

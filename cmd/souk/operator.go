@@ -200,7 +200,7 @@ func (e *env) showApplicant(v operator.ApplicantView) error {
 		facts = append(facts, fact{"driver", m.Driver + ", CUDA " + m.CUDA})
 	}
 	if i := v.Invite; i != nil {
-		facts = append(facts, fact{"invite", fmt.Sprintf("%s, %s, tier %s, up to %d GPUs %s", i.ID, i.Role, i.Tier, i.MaxGPUs, i.Note)})
+		facts = append(facts, fact{"invite", strings.TrimSpace(fmt.Sprintf("%s, %s, tier %s, up to %d GPUs %s", i.ID, i.Role, i.Tier, i.MaxGPUs, i.Note))})
 	}
 	if c := v.Member; c != nil {
 		facts = append(facts, fact{"member", fmt.Sprintf("%s, %s, tier %s, credential %d until %s", c.Standing, c.Roles, c.Tier, c.Serial, c.NotAfter)})
@@ -208,30 +208,23 @@ func (e *env) showApplicant(v operator.ApplicantView) error {
 	if s := v.Sanction; s != nil {
 		facts = append(facts, fact{"sanction", fmt.Sprintf("%s at %s: %s", s.Sanction, s.At, s.Reason)})
 	}
-	if err := e.one(v, v.Address.String(), facts...); err != nil || !e.plain() {
+	for _, w := range v.Warnings {
+		facts = append(facts, fact{"warning", w})
+	}
+	if err := e.one(v, v.Address.String(), facts...); err != nil || !e.plain() || len(v.Checks) == 0 {
 		return err
 	}
-	for _, w := range v.Warnings {
-		fmt.Fprintf(e.out, "warning   %s\n", clean(w))
-	}
-	if len(v.Checks) > 0 {
-		fmt.Fprintln(e.out)
-		return checkList[operator.CheckView]().show(e, v.Checks)
-	}
-	return nil
+	fmt.Fprintln(e.out)
+	return checkList().show(e, v.Checks)
 }
 
-// checkLike is a line of a self-test.
-type checkLike interface{ operator.CheckView | api.Check }
-
-func checkList[T checkLike]() listing[T] {
-	at := func(v T) api.Check { return api.Check(v) }
-	return listing[T]{
-		key: func(v T) string { return at(v).Name },
-		columns: []column[T]{
-			{head: "CHECK", of: func(v T) string { return at(v).Name }},
-			{head: "OK", of: func(v T) string { return yesNo(at(v).OK) }},
-			{head: "FOUND", of: func(v T) string { return at(v).Detail }},
+func checkList() listing[operator.CheckView] {
+	return listing[operator.CheckView]{
+		key: func(v operator.CheckView) string { return v.Name },
+		columns: []column[operator.CheckView]{
+			{head: "CHECK", of: func(v operator.CheckView) string { return v.Name }},
+			{head: "OK", of: func(v operator.CheckView) string { return yesNo(v.OK) }},
+			{head: "FOUND", of: func(v operator.CheckView) string { return v.Detail }},
 		},
 	}
 }

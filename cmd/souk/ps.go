@@ -164,8 +164,10 @@ func orderCommand(e *env, c *cobra.Command, order func(context.Context, *api.Cli
 			}
 			done = append(done, o)
 		}
-		if err := orderedList().show(e, done); err != nil {
-			return err
+		if len(done) > 0 {
+			if err := orderedList().show(e, done); err != nil {
+				return err
+			}
 		}
 		if failed != nil && len(done) > 0 {
 			return step.Fail(step.ProblemPartial, "", "%d of %d could not be done", len(refs)-len(done), len(refs))
@@ -188,7 +190,7 @@ func orderedList() listing[consumer.Ordered] {
 	}
 }
 
-// down are the states in which no container is.
+// downStates are those in which no container is.
 var downStates = map[string]bool{"stopped": true, "outbid": true, "exited": true, "failed": true, "hold": true, "ended": true}
 
 // A goal is what 'wait' waits for.

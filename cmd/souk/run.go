@@ -14,7 +14,6 @@ import (
 	"souk/node/api"
 	"souk/node/core/consumer"
 	"souk/node/core/step"
-	"souk/p2p/wire"
 )
 
 // runFlags are those of 'run'.
@@ -160,8 +159,8 @@ func (e *env) showPlan(p consumer.Proposal, w api.Wish, img api.Image) {
 		size += ", volume " + showBytes(w.Volume)
 	}
 	e.note("running %s $/h, stopped %s $/h, %s", p.PerHour.Text(), p.Stopped.Text(), size)
-	most := map[string]string{"budget": "its budget", "duration": "until its duration ends", "24h": "in 24 h"}[p.MostFor]
-	e.note("at most %s $ %s; %s $ are set aside at the start", money(p.MostCost), most, money(p.Reserve))
+	most := map[string]string{"budget": "its budget", "duration": "for its whole duration", "24h": "in 24 h"}[p.MostFor]
+	e.note("at most %s $ (%s); %s $ are set aside at the start", money(p.MostCost), most, money(p.Reserve))
 	if p.BankKnown {
 		e.note("available %s $, which lasts %s", money(p.Available), lasting(p.FundsFor))
 	}
@@ -206,8 +205,8 @@ func (e *env) showStarted(v consumer.View) error {
 // follow shows a pod until its program ends, and ends as that did.
 func (e *env) follow(ctx context.Context, c *api.Client, v consumer.View, img api.Image) error {
 	id := v.Lease
-	e.note("%s (%s): %s", v.Name, id.Short(), v.State)
-	v, err := e.followSetup(ctx, c, id, img.Size)
+	e.note("%s (%s): %s", v.Name, id.Short(), setupWord(v))
+	v, err := e.followSetup(ctx, c, v, img.Size)
 	if err == nil && attachable(v) {
 		err = c.Logs(ctx, id.String(), true, 0, e.out, e.err)
 		if err == nil {
@@ -230,11 +229,11 @@ func attachable(v consumer.View) bool {
 }
 
 // followSetup shows a pod's way to running.
-func (e *env) followSetup(ctx context.Context, c *api.Client, id wire.ID, size int64) (v consumer.View, err error) {
+func (e *env) followSetup(ctx context.Context, c *api.Client, v consumer.View, size int64) (_ consumer.View, err error) {
 	bar := newPull(e, size)
 	defer bar.end()
-	said := ""
-	for v, err = range c.Watch(ctx, id.String()) {
+	said := setupWord(v)
+	for v, err = range c.Watch(ctx, v.Lease.String()) {
 		if err != nil {
 			return v, err
 		}
@@ -266,7 +265,7 @@ func setupWord(v consumer.View) string {
 
 // ended is what a pod's end means for the user.
 func (e *env) ended(v consumer.View) error {
-	cost := fmt.Sprintf("; it owes %s $", money(v.Owed))
+	cost := fmt.Sprintf("; owed so far: %s $", money(v.Owed))
 	why := v.Reason
 	if v.Detail != "" {
 		why = v.Detail
@@ -274,28 +273,41 @@ func (e *env) ended(v consumer.View) error {
 	switch v.State {
 	case market.StateExited.String():
 		e.note("%s ended with exit code %d%s", v.Name, v.ExitCode, cost)
+		if v.Volume > 0 {
+			e.note("its volume is kept, at %s $/h, until 'souk rm %s'", v.Tariff.VolumeStopped.Text(), v.Name)
+		}
 		if v.ExitCode != 0 {
 			return exitCode(v.ExitCode)
 		}
 		return nil
 	case market.StateFailed.String():
-		code := step.ProblemOther
-		switch v.Reason {
-		case market.ReasonImage.String():
-			code = step.ProblemImage
-		case market.ReasonCommand.String():
-			code = step.ProblemCommand
-		}
-		return step.Fail(code, "'souk rm "+v.Name+"' ends the lease", "%s could not start: %s%s", v.Name, why, cost)
+		return couldNotStart(v, why+cost)
 	case market.StateOutbid.String():
 		return step.Fail(step.ProblemConflict, "it resumes by itself when its bid wins again; 'souk rm "+v.Name+"' ends it", "%s was outbid; its volume is kept%s", v.Name, cost)
 	case market.StateHold.String():
 		return step.Fail(step.ProblemFunds, "", "%s is out of funds; its volume is kept for now%s", v.Name, cost)
 	}
 	switch v.Reason {
+	case market.ReasonImage.String(), market.ReasonCommand.String(), market.ReasonEngine.String(), market.ReasonSetup.String():
+		return couldNotStart(v, why+cost) // a first start that fails ends the lease
 	case market.ReasonUnpaid.String(), market.ReasonFunds.String(), market.ReasonBudget.String():
 		return step.Fail(step.ProblemFunds, "'souk start "+v.Name+"' starts it again", "%s is %s%s", v.Name, because(v.State, v.Reason), cost)
 	}
 	e.note("%s is %s%s", v.Name, because(v.State, v.Reason), cost)
 	return nil
+}
+
+// couldNotStart is a start that came to nothing.
+func couldNotStart(v consumer.View, why string) error {
+	code, hint := step.ProblemOther, "try again, or take another host"
+	switch v.Reason {
+	case market.ReasonImage.String():
+		code, hint = step.ProblemImage, "check the image; its registry must be reachable from the host"
+	case market.ReasonCommand.String():
+		code, hint = step.ProblemCommand, "check the command; what stands behind -- goes to the image's entrypoint, if it has one"
+	}
+	if v.State == market.StateFailed.String() {
+		hint += "; 'souk rm " + v.Name + "' ends the lease"
+	}
+	return step.Fail(code, hint, "%s could not start: %s", v.Name, why)
 }

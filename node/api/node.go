@@ -130,6 +130,13 @@ func (s *server) status(ctx context.Context) (Status, error) {
 	v := Status{Info: s.b.Info(ctx), Standing: w}
 	if l, err := do[observer.Listed](ctx, s.b, observer.Offers{Lift: true}); err == nil {
 		v.Offers = l.Total
+		for _, x := range l.Listings {
+			for i := range v.Peers {
+				if v.Peers[i].Address == x.Offer.Host {
+					v.Peers[i].Alias = x.Alias
+				}
+			}
+		}
 	}
 	if slices.Contains(strings.Split(w.Roles, ","), "operator") {
 		if h, err := do[operator.HeightView](ctx, s.b, operator.Height{}); err == nil {
