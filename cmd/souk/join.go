@@ -12,6 +12,7 @@ import (
 	"souk/node/core/observer"
 	"souk/node/core/step"
 	"souk/node/keys"
+	"souk/p2p/identity"
 	"souk/p2p/member"
 )
 
@@ -46,7 +47,7 @@ func (f *joinFlags) run(ctx context.Context, e *env, code string) error {
 	if err != nil {
 		return err
 	}
-	st, err := f.apply(ctx, e, c, code)
+	st, err := f.apply(ctx, e, c, code, invite.Market)
 	if ended := done(); err == nil {
 		err = ended
 	}
@@ -110,9 +111,9 @@ func (f *joinFlags) reopen(ctx context.Context, e *env, home, role string) (conf
 }
 
 // apply shows the market, has the user agree to it, and asks for membership.
-func (f *joinFlags) apply(ctx context.Context, e *env, c *api.Client, code string) (observer.Standing, error) {
+func (f *joinFlags) apply(ctx context.Context, e *env, c *api.Client, code string, of identity.Hash) (observer.Standing, error) {
 	var none observer.Standing
-	if st, err := c.Standing(ctx); err != nil || st.State == "approved" {
+	if st, err := c.Standing(ctx); err != nil || st.State == "approved" && st.MarketID == of {
 		return st, err
 	}
 	p, err := c.Look(ctx, code)
