@@ -220,6 +220,7 @@ func (h *Host) start(ctx *step.Context, c market.Command, l *lease) {
 	l.Run, l.StopAt, l.StopFor, l.Said = run{}, 0, 0, 0
 	h.set(ctx, c.Lease, l, market.StateCertified, market.ReasonConsumer)
 	if c.Zero {
+		l.GPUs = nil
 		h.begin(ctx, c.Lease, l, true, market.ReasonConsumer)
 		return
 	}

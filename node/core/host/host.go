@@ -74,6 +74,7 @@ type Host struct {
 	holds  *step.Map[wire.ID, hold]
 	leases *step.Map[wire.ID, lease]
 	off    *step.Cell[market.Answered] // minutes in which the engine was down
+	away   *step.Cell[market.Answered] // minutes in which this node was down
 
 	// What follows lives as long as the process.
 	machine   member.Machine
@@ -106,7 +107,7 @@ func New(w World) *Host {
 		sale:  step.NewCell[sale]("sale"), alloc: step.NewCell[market.Table]("gpus"),
 		log: step.NewCell[chainEnd]("lease-log"), beat: step.NewCell[chainEnd]("beat"),
 		holds: step.ByID[hold](table.HostHold), leases: step.ByID[lease](table.HostLease),
-		off:    step.NewCell[market.Answered]("engine-off"),
+		off: step.NewCell[market.Answered]("engine-off"), away: step.NewCell[market.Answered]("node-off"),
 		engine: true, unseen: map[wire.ID]bool{}, pulls: map[wire.ID][2]int64{},
 		progress: map[wire.ID]member.Time{},
 		awaiting: map[uint64]func(*step.Context, step.Response){}, retry: map[wire.ID]member.Time{},
@@ -116,7 +117,7 @@ func New(w World) *Host {
 
 // Keepers is the durable state.
 func (h *Host) Keepers() []step.Keeper {
-	return []step.Keeper{h.sale, h.alloc, h.log, h.beat, h.holds, h.leases, h.off}
+	return []step.Keeper{h.sale, h.alloc, h.log, h.beat, h.holds, h.leases, h.off, h.away}
 }
 
 // Boot tells the engine what it should be running, and waits for its word before it closes any minute.
@@ -125,6 +126,9 @@ func (h *Host) Boot(ctx *step.Context) {
 	h.downSince = h.booted
 	if b := h.beat.Get(); b.Seq > 0 && b.Minute < h.booted {
 		h.downSince = b.Minute
+		for m := max(b.Minute, h.booted-min(h.booted, 63)); m <= h.booted; m++ {
+			h.away.Put(h.away.Get().With(m))
+		}
 	}
 	ctx.Out.AllPods = true
 	for _, id := range h.leases.Keys() {
@@ -204,6 +208,9 @@ func (h *Host) ail(ctx *step.Context) {
 	}
 	for _, id := range h.leases.Keys() {
 		l := h.leases.Get(id)
+		if !l.State.Owns() {
+			continue
+		}
 		for _, g := range l.GPUs {
 			if slices.ContainsFunc(h.devices, func(d member.Device) bool { return d.UUID == g.UUID }) {
 				continue

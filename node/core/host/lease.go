@@ -54,7 +54,7 @@ type lease struct {
 	Done        bool               `cbor:"39,keyasint"` // settled and released
 	At          member.Time        `cbor:"40,keyasint"` // of the certificate
 	Since       member.Time        `cbor:"41,keyasint"` // of the state
-	GPUs        []member.Device    `cbor:"42,keyasint"` // in possession
+	GPUs        []member.Device    `cbor:"42,keyasint"` // of the last run: minutes of it may be closed after they were given back
 	Unlocked    member.Time        `cbor:"43,keyasint"` // volume is removed then, when the lease ended by itself; 0: at once
 	Lowered     bool               `cbor:"44,keyasint"` // the reservation fits the lease as it is
 	Prior       billed             `cbor:"45,keyasint"` // the billed entry before Entry: its voucher may still be on its way
@@ -202,7 +202,6 @@ func (h *Host) release(ctx *step.Context, id wire.ID, l *lease) {
 	} else if !h.alloc.Get().Drop(id) {
 		return
 	}
-	l.GPUs = nil
 	h.leases.Touch(id)
 	h.alloc.Touch()
 	h.stale = true
@@ -260,6 +259,9 @@ func (h *Host) Pod(ctx *step.Context, e step.PodEvent) {
 		h.absent(ctx, e.Lease, l)
 	}
 	h.closeMinutes(ctx, e.Lease, l, false)
+	if first {
+		h.limit(ctx, e.Lease, l) // the tick did not know yet whether it runs
+	}
 }
 
 // started is a container that runs. One that somebody else started anew under us is another run, and no minute of the one
