@@ -288,7 +288,7 @@ func (n *node) send(s step.Send) {
 
 // ask carries a request there and its answer back, if neither is lost.
 func (n *node) ask(to *node, s step.Send, done func(step.Response)) {
-	times := 1
+	times, mine := 1, n.epoch
 	if n.w.faulty && n.w.net.chance(n.w.opt.Faults.Repeat) {
 		times = 2 // the second time nobody waits for the answer
 	}
@@ -310,7 +310,7 @@ func (n *node) ask(to *node, s step.Send, done func(step.Response)) {
 					return
 				}
 				n.later(n.w.delay(to, n), "response", func() {
-					if to == n || n.w.reach(n, to) {
+					if n.epoch == mine && (to == n || n.w.reach(n, to)) {
 						n.w.stats.Messages++
 						done(n.response(r))
 					}
