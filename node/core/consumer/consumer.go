@@ -69,7 +69,8 @@ type Consumer struct {
 // A flight is what this run knows of an order under way.
 type flight struct {
 	retry
-	waiters []uint64 // local commands that wait for the lease
+	asked   member.Time // when the host was last asked for its quote
+	waiters []uint64    // local commands that wait for the lease
 }
 
 // A retry spaces out attempts.

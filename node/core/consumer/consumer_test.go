@@ -141,6 +141,22 @@ func TestWorseQuoteIsDeclined(t *testing.T) {
 	}
 }
 
+// A quote lasts ten seconds, and clocks may be thirty apart: it is the span that counts.
+func TestQuoteOfAHostWhoseClockIsBehind(t *testing.T) {
+	for _, c := range []struct {
+		behind member.Time
+		ok     bool
+	}{{25 * member.Second, true}, {-25 * member.Second, true}, {35 * member.Second, false}, {-35 * member.Second, false}} {
+		r := newRig(t)
+		for _, h := range r.hosts {
+			h.behind = c.behind
+		}
+		if _, err := r.do(order(1)); (err == nil) != c.ok {
+			t.Errorf("host's clock %v ms behind: %v", c.behind, err)
+		}
+	}
+}
+
 func TestHostThatRefusesIsFollowedByTheNext(t *testing.T) {
 	for name, prepare := range map[string]func(*rig){
 		"no GPUs":     func(r *rig) { r.hosts[0].refuse[step.OpRequest] = step.Refuse(step.RefuseNoGPUs, "none") },

@@ -74,7 +74,7 @@ type agreement struct {
 	Notice    uint16        `cbor:"4,keyasint"`
 	Grace     uint16        `cbor:"5,keyasint"`
 	Simulated bool          `cbor:"6,keyasint"`
-	Expires   member.Time   `cbor:"7,keyasint"` // of the quote
+	Expires   member.Time   `cbor:"7,keyasint"` // of the quote, by this node's clock
 }
 
 // A failure is a problem as it is kept.
@@ -253,7 +253,8 @@ func (c *Consumer) attempt(ctx *step.Context, o *Order, m market.Candidate, leas
 }
 
 func (c *Consumer) askQuote(ctx *step.Context, o *Order) {
-	c.flight(o.Run.Bid).busy = true
+	f := c.flight(o.Run.Bid)
+	f.busy, f.asked = true, ctx.Now
 	q := toHost(o.Host, step.OpRequest, nil, wire.Draft(o.request(ctx.Self))).within(shortly)
 	c.onOrder(ctx, o, q, c.quoted)
 }
@@ -312,7 +313,7 @@ func (c *Consumer) quoted(ctx *step.Context, o *Order, r step.Response) {
 		c.fail(ctx, o, p)
 		return
 	}
-	o.Quote, o.Terms, o.Agreed.Expires = q.Object(), wire.Draft(terms), q.Value().Expires
+	o.Quote, o.Terms, o.Agreed.Expires = q.Object(), wire.Draft(terms), c.runsOut(o, q.Value())
 	c.reach(ctx, o, StageReserving)
 	ctx.Notify("lease.quoted", o.Lease, fmt.Sprintf("%s: %s quotes %s per GPU-hour", o.Name, c.hostName(o.Host), terms.Rate.Text()),
 		"rate", terms.Rate.Text(), "wait", fmt.Sprint(q.Value().Wait))

@@ -27,6 +27,7 @@ type fakeHost struct {
 	tamper func(*ledger.Usage)
 	lazy   bool // closes stopped minutes late
 	forced bool
+	behind member.Time  // its clock, when it dates quotes
 	says   market.State // in answers, instead of the truth
 	setup  member.Time  // from certificate to running
 }
@@ -149,13 +150,14 @@ func (h *fakeHost) quote(q market.Request, ref identity.Hash) []wire.Object {
 	if h.worse != nil {
 		h.worse(&t)
 	}
-	o := h.r.seal(h.self, market.Quote{Host: h.self, Lease: q.Lease, Request: ref, Terms: wire.Marshal(t), At: h.r.now, Expires: h.r.now + 10*member.Second})
+	at := h.r.now - h.behind
+	o := h.r.seal(h.self, market.Quote{Host: h.self, Lease: q.Lease, Request: ref, Terms: wire.Marshal(t), At: at, Expires: at + 10*member.Second})
 	h.quotes[q.Lease], h.asked[q.Lease] = o, q
 	return []wire.Object{o}
 }
 
 func (h *fakeHost) expires(id wire.ID) member.Time {
-	return decode[market.Quote](h.r, h.quotes[id]).Expires
+	return decode[market.Quote](h.r, h.quotes[id]).Expires + h.behind
 }
 
 func (h *fakeHost) noLease(id wire.ID) ([]wire.Object, any, *step.Refusal) {

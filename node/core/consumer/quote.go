@@ -8,6 +8,7 @@ import (
 	"souk/market"
 	"souk/node/core/step"
 	"souk/p2p/identity"
+	"souk/p2p/member"
 	"souk/p2p/wire"
 )
 
@@ -22,8 +23,10 @@ func (c *Consumer) checkQuote(ctx *step.Context, o *Order, v wire.Verified[marke
 		return t, step.Fail(step.ProblemVerify, "", "the terms of %s cannot be read: %v", host, err)
 	case q.Host != o.Host || q.Lease != o.Lease || q.Request != wire.Draft(req).Ref(ctx.Market):
 		return t, step.Fail(step.ProblemVerify, "", "%s quoted for another request", host)
-	case q.Expires <= ctx.Now:
-		return t, step.Fail(step.ProblemConflict, "compare the clocks: 'souk doctor'", "the quote of %s had run out when it came", host)
+	case q.At < o.Agreed.Asked-skew(ctx) || q.At > ctx.Now+skew(ctx):
+		return t, step.Fail(step.ProblemConflict, "compare the clocks: 'souk doctor'", "the quote of %s is dated %v, which is not now", host, q.At)
+	case c.runsOut(o, q) <= ctx.Now:
+		return t, step.Fail(step.ProblemConflict, "order again", "the quote of %s had run out when it came", host)
 	case t.Rate > o.Agreed.Rate || t.Rate > o.Run.MaxRate:
 		return t, dearer(host, t.Rate, min(o.Agreed.Rate, o.Run.MaxRate))
 	}
@@ -31,6 +34,12 @@ func (c *Consumer) checkQuote(ctx *step.Context, o *Order, v wire.Verified[marke
 		return t, step.Fail(step.ProblemConflict, "look at the offer and order again", "the quote of %s is not what was agreed: %v", host, err)
 	}
 	return t, nil
+}
+
+// runsOut is when a quote ends by this node's clock: as long after it was asked for as the host gives it. The host's clock
+// may be off by more than that.
+func (c *Consumer) runsOut(o *Order, q market.Quote) member.Time {
+	return c.flight(o.Run.Bid).asked + min(max(q.Expires-q.At, 0), member.Hour)
 }
 
 // fitting checks every other field of the terms.
