@@ -184,14 +184,14 @@ func (h *Host) judge(ctx *step.Context, l *lease, m member.Minute, told bool) (v
 	case lived && l.Run.Finished == 0 && !told && ctx.Now < due:
 		return verdict{}, false // its end may be on its way here
 	case l.Run.full(t, u) && !l.signalled(u):
-		return h.judgeFull(ctx, l, m, due)
+		return h.judgeFull(ctx, l, m, due, told)
 	case lived && l.mayOweMinimum(ctx.Clock, m):
 		return h.judgeMinimum(ctx, l, l.Said, due)
 	case lived:
 		return verdict{status: ledger.StatusPartial}, true
-	case out && l.Start > 0:
+	case out && l.Had && !(l.over() && m >= ctx.Clock.Minute(l.Since)):
 		return verdict{status: ledger.StatusHostFault}, true
-	case l.State == market.StateFailed, l.State == market.StateEnded, l.State == market.StateHold:
+	case l.over():
 		return verdict{status: ledger.StatusHold}, true
 	case l.State == market.StateCertified, l.State.Up():
 		return verdict{status: ledger.StatusSetup}, true
@@ -200,9 +200,14 @@ func (h *Host) judge(ctx *step.Context, l *lease, m member.Minute, told bool) (v
 	return verdict{status: ledger.StatusPartial}, true
 }
 
+// over reports whether nothing of the lease costs anything any more.
+func (l *lease) over() bool {
+	return l.State == market.StateFailed || l.State == market.StateEnded || l.State == market.StateHold
+}
+
 // out reports whether this host was down in minute m, for a part of it at least.
 func (h *Host) out(m member.Minute) bool {
-	return h.downSince < h.booted && m >= h.downSince && m <= h.booted
+	return h.downSince < h.booted && m >= h.downSince && m <= h.booted || h.away.Get().Has(m)
 }
 
 // signalled reports whether SIGTERM was sent before an instant.
@@ -212,7 +217,7 @@ func (l *lease) signalled(u member.Time) bool { return l.StopAt != 0 && l.StopAt
 func (l *lease) attended(m member.Minute) bool { return l.Map.Has(m) && !l.Quiet.Has(m) }
 
 // judgeFull decides a minute through which the container ran. It counts when the consumer attended it.
-func (h *Host) judgeFull(ctx *step.Context, l *lease, m member.Minute, due member.Time) (verdict, bool) {
+func (h *Host) judgeFull(ctx *step.Context, l *lease, m member.Minute, due member.Time, told bool) (verdict, bool) {
 	status := ledger.StatusRunning
 	if l.Zero {
 		status = ledger.StatusZero
@@ -222,10 +227,10 @@ func (h *Host) judgeFull(ctx *step.Context, l *lease, m member.Minute, due membe
 		return verdict{status: status, basis: ledger.BasisAttended}, true
 	case l.attended(m):
 		return verdict{status: ledger.StatusHold}, true
+	case h.out(m) && (told || ctx.Now >= due): // what the consumer was answered before the outage, it knows by now
+		return verdict{status: ledger.StatusHostFault}, true
 	case ctx.Now < due:
 		return verdict{}, false
-	case h.out(m):
-		return verdict{status: ledger.StatusHostFault}, true
 	case l.Quiet.Has(m): // the engine's word came late: this host told the consumer that the pod was not up yet
 		return verdict{status: ledger.StatusPartial}, true
 	case h.cutOff(ctx, m):
@@ -300,7 +305,7 @@ func (h *Host) sign(ctx *step.Context, id wire.ID, l *lease, u ledger.Usage) {
 	}
 	ctx.Guard(append([]byte("usage/"), id[:]...), u.Seq, obj)
 	ctx.Put(table.Key(table.Usage, id[:], table.Uint64(u.Seq)), obj)
-	due := max(ctx.Clock.Due(u.Last()+1), ctx.Now+ctx.Clock.Slot/6)
+	due := h.voucherDue(ctx, u.Last()+1)
 	if place.Meter.Owed() > l.EntryOwed {
 		l.Prior = billed{l.Entry, l.EntrySeq, l.EntryOwed}
 		l.Entry, l.EntrySeq, l.EntryOwed = obj, u.Seq, place.Meter.Owed()
@@ -313,6 +318,20 @@ func (h *Host) sign(ctx *step.Context, id wire.ID, l *lease, u ledger.Usage) {
 	}
 	l.Place, l.Closing = place, u.Final
 	h.leases.Touch(id)
+}
+
+// voucherDue is when the voucher for an entry that is signed now must have come: by :50 of the minute after its last. A
+// consumer whose keep-alive brought the entry about has it at once, and a moment to sign; one that hears of it late, because
+// this host was down, hears of it with its next keep-alive.
+func (h *Host) voucherDue(ctx *step.Context, after member.Minute) member.Time {
+	due := ctx.Clock.Due(after)
+	switch {
+	case ctx.Now < due:
+		return max(due, ctx.Now+ctx.Clock.Slot/6)
+	case after < ctx.Minute():
+		return ctx.Now + ctx.Clock.Slot/2
+	}
+	return due
 }
 
 // collect stops a pod whose voucher is overdue, unless nobody could have brought it.

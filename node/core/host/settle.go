@@ -10,7 +10,7 @@ import (
 
 // settle takes the highest voucher of a lease to the bank: every hour, and with the host's last word at its end.
 func (h *Host) settle(ctx *step.Context, id wire.ID, l *lease) {
-	if ctx.Now < h.retry[id] {
+	if l.Done || ctx.Now < h.retry[id] {
 		return
 	}
 	switch {
@@ -61,10 +61,13 @@ func (h *Host) receipt(ctx *step.Context, id wire.ID, r step.Response) {
 	if v.Value().Paid > l.Settled {
 		ctx.Notify("settle.paid", id, "settled lease "+id.Short()+": "+v.Value().Paid.Text()+" in all")
 	}
+	delete(h.retry, id)
 	l.Settled, l.Receipt = v.Value().Paid, v.Object()
 	l.Done = l.Closing && v.Value().Released
+	if l.Closing && !l.Done {
+		h.retry[id] = ctx.Now + member.Hour // paid, and not released: the bank does not say why
+	}
 	if l.Done {
-		delete(h.retry, id)
 		l.Spec, l.Prior = market.Spec{}, billed{} // what is left is for the books
 	}
 	h.leases.Touch(id)
@@ -104,6 +107,7 @@ func (h *Host) lowerNow(ctx *step.Context, id wire.ID, l *lease) {
 			})
 		default:
 			l.Lowered = true
+			delete(h.retry, id)
 			h.leases.Touch(id)
 			h.reserved(ctx, id, r)
 		}
