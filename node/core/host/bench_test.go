@@ -261,6 +261,7 @@ func (b *bench) store(out *step.Out) {
 		}
 		b.guards[at] = g.Hash
 	}
+	b.guarded(out)
 	for _, r := range out.Rows {
 		if err := table.Check(r.Key); err != nil {
 			b.t.Fatal(err)
@@ -281,6 +282,39 @@ func (b *bench) store(out *step.Out) {
 			b.t.Fatalf("row %x of a log is written twice", r.Key)
 		}
 		b.logs[string(r.Key)] = r.Value
+	}
+}
+
+// guarded checks that whatever has a place in a chain is guarded before it leaves.
+func (b *bench) guarded(out *step.Out) {
+	b.t.Helper()
+	taken := map[identity.Hash]bool{}
+	for _, h := range b.guards {
+		taken[h] = true
+	}
+	var drafts []wire.Object
+	for _, p := range out.Publish {
+		drafts = append(drafts, p.Object)
+	}
+	for _, r := range out.Replies {
+		drafts = append(drafts, r.Frame.Objects...)
+	}
+	for _, r := range out.Rows {
+		if t := table.Table(r.Key[0]); t == table.LeaseLog || t == table.Usage {
+			var o wire.Object
+			if err := wire.Load(r.Value, &o); err != nil {
+				b.t.Fatal(err)
+			}
+			drafts = append(drafts, o)
+		}
+	}
+	for _, o := range drafts {
+		switch o.Kind {
+		case wire.KindOffer, wire.KindBeat, wire.KindCert, wire.KindLogEntry, wire.KindUsage:
+			if !taken[o.Ref(b.market)] {
+				b.t.Fatalf("%s: a %v is to be signed without a guard", b.clock(), o.Kind)
+			}
+		}
 	}
 }
 
