@@ -28,7 +28,7 @@ func (h *Host) publish(ctx *step.Context, soon func(member.Time)) {
 	if h.stale || h.lastOffer == 0 {
 		next = h.lastOffer + offerPause
 	}
-	if !s.Listed && !h.stale {
+	if !s.Listed && !h.stale && !h.engaged() {
 		return
 	}
 	if ctx.Now < next {
@@ -43,6 +43,17 @@ func (h *Host) publish(ctx *step.Context, soon func(member.Time)) {
 	h.world.Enact(ctx, o)
 	h.lastOffer, h.stale = ctx.Now, false
 	soon(ctx.Now + offerEvery)
+}
+
+// engaged reports whether some lease is not over: its consumer learns from the offer where this host is, though nothing
+// more may be on sale.
+func (h *Host) engaged() bool {
+	for _, id := range h.leases.Keys() {
+		if !h.leases.Get(id).Done {
+			return true
+		}
+	}
+	return false
 }
 
 func (h *Host) offer(ctx *step.Context) market.Offer {

@@ -16,10 +16,14 @@ func (h *Host) settle(ctx *step.Context, id wire.ID, l *lease) {
 	switch {
 	case l.Closing && (l.Vouched >= l.EntryOwed || l.Due == 0):
 		h.final(ctx, id, l)
-	case ctx.Now >= l.SettleAt && l.Vouched > l.Settled:
+	case !l.Closing && ctx.Now >= l.SettleAt:
 		l.SettleAt = ctx.Clock.Tick((ctx.Minute()/member.HourMinutes + 1) * member.HourMinutes)
 		h.leases.Touch(id)
-		h.Settle(ctx, id)
+		if l.Vouched > l.Settled {
+			h.Settle(ctx, id)
+		} else {
+			h.look(ctx, id, l)
+		}
 	case !l.Lowered && h.atRest(ctx, l):
 		h.lowerNow(ctx, id, l)
 	}
@@ -32,6 +36,15 @@ func (h *Host) Settle(ctx *step.Context, id wire.ID) {
 	h.ask(ctx, l.Reservation.Operator, step.OpSettle, nil, func(ctx *step.Context, r step.Response) {
 		h.receipt(ctx, id, r)
 	}, l.Voucher, l.Paid)
+}
+
+// look asks the bank whether the reservation still stands: a consumer that could not reach this host may have closed it.
+func (h *Host) look(ctx *step.Context, id wire.ID, l *lease) {
+	h.ask(ctx, l.Reservation.Operator, step.OpReceipt, step.LeaseBody{Lease: id}, func(ctx *step.Context, r step.Response) {
+		if _, ok := step.Find[ledger.SettleReceipt](r.Objects); ok {
+			h.receipt(ctx, id, r)
+		}
+	})
 }
 
 // final says the host's last word on a lease.
@@ -71,6 +84,11 @@ func (h *Host) receipt(ctx *step.Context, id wire.ID, r step.Response) {
 		l.Spec, l.Prior = market.Spec{}, billed{} // what is left is for the books
 	}
 	h.leases.Touch(id)
+	if v.Value().Released && l.Desire != market.DesireEnd {
+		ctx.Notify("settle.closed", id, "lease "+id.Short()+": its consumer has closed it at the bank")
+		h.flush(ctx, id, l)
+		h.end(ctx, id, l, market.ReasonConsumer)
+	}
 }
 
 // atRest reports whether a lease is down and all its running minutes are closed and paid.
