@@ -394,7 +394,7 @@ func (c *checker) ended() {
 		}
 		if n.host != nil {
 			for _, t := range n.core.Host().Tallies(c.w.charter.Clock().Seconds()) {
-				c.endedOne(n, t)
+				c.endedOne(n, t, c.closed(t.Lease))
 			}
 			continue
 		}
@@ -407,14 +407,22 @@ func (c *checker) ended() {
 	}
 }
 
-func (c *checker) endedOne(n *node, t host.Tally) {
+func (c *checker) endedOne(n *node, t host.Tally, closed bool) {
 	switch {
+	case !t.Done && closed:
+		// The host hears of it when it next asks the bank.
 	case t.State != market.StateEnded || !t.Done:
 		c.w.broken(n, "N2", "lease %s is %v (%v), settled for good: %v; owed %s, vouched %s, settled %s", t.Lease.Short(), t.State, t.Reason, t.Done,
 			t.Owed.Text(), t.Vouched.Text(), t.Settled.Text())
 	case t.Owed-t.Settled > t.Minute:
 		c.w.broken(n, "L7", "the host of lease %s is owed %s and was paid %s; a minute costs %s", t.Lease.Short(), t.Owed.Text(), t.Settled.Text(), t.Minute.Text())
 	}
+}
+
+// closed reports whether the consumer of a lease has closed it at the bank, because its host could not be reached.
+func (c *checker) closed(lease wire.ID) bool {
+	h, ok := c.w.nodes[0].core.Operator().Bank().HoldOf(lease)
+	return ok && h.CloseAt != 0
 }
 
 // released checks N2 on money and machines at the very end.
@@ -433,6 +441,9 @@ func (c *checker) released() {
 			c.w.broken(n, "N2", "not finished: %s", strings.Join(left, "; "))
 		}
 		if n.host != nil {
+			for _, t := range n.core.Host().Tallies(c.w.charter.Clock().Seconds()) {
+				c.endedOne(n, t, false)
+			}
 			if left := n.host.leases(); len(left) > 0 {
 				c.w.broken(n, "N2", "the engine still has something of lease %s", left[0].Short())
 			}

@@ -234,7 +234,7 @@ func (w *world) settleDown() {
 	}
 	w.until(w.now + calmFor)
 	w.check.ended()
-	w.until(w.now + closeAfter*minute + 5*minute)
+	w.until(w.now + closeAfter*minute + 75*minute) // a host asks the bank once an hour
 	w.check.released()
 }
 
@@ -265,7 +265,7 @@ func (w *world) broken(n *node, promise, format string, args ...any) {
 	var b strings.Builder
 	if n != nil {
 		f.Node = n.name
-		n.tellHistory(&b, 40)
+		n.tellHistory(&b, 60)
 	}
 	b.WriteString(w.trail)
 	f.History = b.String()

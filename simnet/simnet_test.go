@@ -58,3 +58,23 @@ func TestSeeds(t *testing.T) {
 			seed, r.Hosts, r.Consumers, r.Virtual, r.Events, r.Leases, r.Billed, r.Crashes, r.Settled.Text(), r.Wall.Round(1e6), r.Trace)
 	}
 }
+
+// big is the world of a day with as many members as a young market has.
+func big(seed uint64) Options {
+	return Options{Hosts: 20, Consumers: 30, Hours: 24, Seed: seed, Faults: Light()}
+}
+
+// TestDays runs whole days of larger worlds.
+func TestDays(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes minutes")
+	}
+	for _, seed := range []uint64{7, 8} {
+		r, err := Run(big(seed))
+		if err != nil {
+			t.Errorf("%v", err)
+			continue
+		}
+		t.Logf("seed %d: %+v", seed, r)
+	}
+}
