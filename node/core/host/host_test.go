@@ -375,3 +375,13 @@ func TestLogsAreForTheLeasesConsumer(t *testing.T) {
 		t.Errorf("another's: %+v", no)
 	}
 }
+
+func TestQuoteEndsAtItsTime(t *testing.T) {
+	b := open(t)
+	d := b.newDeal(wire.ID{1}, "alice", market.OnDemand, 600_000_000)
+	b.must(b.request(d))
+	b.now += 10 * member.Second // and nothing has woken the node since
+	if r := b.accept(d); r.Refusal == nil || r.Refusal.Code != step.RefuseExpired {
+		t.Errorf("got %+v", r.Refusal)
+	}
+}
