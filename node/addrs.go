@@ -38,3 +38,14 @@ func reachable(addrs []string) []string {
 	}
 	return out
 }
+
+// addrs is where others can reach this node: where the configuration says so first.
+func (n *Node) addrs() []string {
+	out := slices.Clone(n.opts.Config.Announce)
+	for _, a := range reachable(n.net.Addrs()) {
+		if !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	return out[:min(len(out), 16)]
+}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 	"os"
+	"sync"
 	"time"
 
 	"souk/exec/image"
@@ -58,8 +59,8 @@ func (b backend) Info(ctx context.Context) api.Info {
 	}
 	name, engine := n.pods.describe(ctx)
 	info := api.Info{
-		Version: n.opts.Version, Address: n.self, PeerID: id.String(), Addrs: reachable(n.net.Addrs()), PID: os.Getpid(), Started: n.started,
-		Home: n.opts.Config.Home, Runtime: name, Engine: engine, Height: n.store.Position().Number,
+		Version: n.opts.Version, Address: n.self, PeerID: id.String(), Addrs: n.addrs(), PID: os.Getpid(), Started: n.started,
+		Home: n.opts.Config.Home, Runtime: name, Engine: engine, Height: n.height.Load(),
 	}
 	info.LastEvent, _ = n.events.news()
 	for _, p := range n.net.Peers() {
@@ -106,9 +107,40 @@ const (
 	logPiece = 32 << 10
 )
 
+// logPulse is how often a silent pod's stream shows that it lives: streams on which nothing moves are ended.
+const logPulse = time.Minute
+
+// pieceStream is the stream that both outputs of a pod are written to.
+type pieceStream struct {
+	mu sync.Mutex
+	to io.Writer
+}
+
+func (p *pieceStream) write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.to.Write(b)
+}
+
+// pulse writes empty pieces until ctx ends.
+func (p *pieceStream) pulse(ctx context.Context) {
+	t := time.NewTicker(logPulse)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			if _, err := p.write(make([]byte, logHead)); err != nil {
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // pieces writes one of the two outputs as frames on a stream.
 type pieces struct {
-	to    io.Writer
+	to    *pieceStream
 	which byte
 }
 
@@ -120,7 +152,7 @@ func (p pieces) Write(b []byte) (int, error) {
 		frame := make([]byte, logHead, logHead+len(part))
 		frame[0] = p.which
 		binary.BigEndian.PutUint32(frame[1:], uint32(len(part)))
-		if _, err := p.to.Write(append(frame, part...)); err != nil {
+		if _, err := p.to.write(append(frame, part...)); err != nil {
 			return done, err
 		}
 		done += len(part)
@@ -174,7 +206,13 @@ func (n *Node) stream(ctx context.Context, from identity.PublicKey, proto p2p.Pr
 	if err := s.Accept(r.Frame); err != nil {
 		return err
 	}
-	return n.pods.logs(ctx, body.Lease, answer.Start, body.Follow, int(body.Tail), pieces{s, 1}, pieces{s, 2})
+	to := &pieceStream{to: s}
+	alive, stop := context.WithCancel(ctx)
+	var pulse sync.WaitGroup
+	pulse.Go(func() { to.pulse(alive) })
+	defer pulse.Wait()
+	defer stop()
+	return n.pods.logs(ctx, body.Lease, answer.Start, body.Follow, int(body.Tail), pieces{to, 1}, pieces{to, 2})
 }
 
 // Logs copies the output of one of this node's pods from its host.

@@ -24,6 +24,7 @@ type release struct {
 	err    error         // of the disk
 	signed chan struct{} // closed when every draft has its signature
 	fault  error         // of the signing; read after signed
+	hello  *helloSnapshot
 }
 
 // loop owns the core: it alone steps it.
@@ -39,8 +40,7 @@ func (n *Node) loop(ctx context.Context) error {
 	for {
 		last = max(last, now()) // a clock that is set back stands still
 		out, next := n.core.Step(last, in)
-		n.snapshot()
-		n.submit(out)
+		n.submit(out, n.snapshot())
 		pause := time.Hour
 		if next > 0 {
 			pause = max(0, (next - last).Span())
@@ -56,8 +56,9 @@ func (n *Node) loop(ctx context.Context) error {
 	}
 }
 
-// snapshot keeps what other goroutines need of the core.
-func (n *Node) snapshot() {
+// snapshot keeps what other goroutines need of the core, and returns what the node would say of itself after this step:
+// a credential that it has just issued itself may be shown only once it is on disk.
+func (n *Node) snapshot() *helloSnapshot {
 	m := n.core.Market()
 	if o := n.opener.Load(); o == nil || o.Market != m {
 		n.opener.Store(&wire.Opener{Market: m, Verifier: identity.Secp256k1{}})
@@ -67,25 +68,17 @@ func (n *Node) snapshot() {
 			}
 		}
 	}
-	body, objects := n.core.Hello()
-	if h := n.hello.Load(); h == nil || !sameHello(h, body, objects) {
-		n.hello.Store(&helloSnapshot{body, objects})
-	}
 	n.serves.Store(n.core.ServesJoin())
-}
-
-func sameHello(h *helloSnapshot, body step.HelloBody, objects []wire.Object) bool {
-	if h.body.Market != body.Market || h.body.Policy != body.Policy || len(h.objects) != len(objects) || len(h.body.Addrs) != len(body.Addrs) {
-		return false
-	}
-	return len(objects) == 0 || string(h.objects[0].Payload) == string(objects[0].Payload)
+	body, objects := n.core.Hello()
+	return &helloSnapshot{body, objects}
 }
 
 // submit sends a step to the disk and to the signers, both at once.
-func (n *Node) submit(out *step.Out) {
-	r := &release{out: out, signed: make(chan struct{})}
+func (n *Node) submit(out *step.Out, hello *helloSnapshot) {
+	r := &release{out: out, signed: make(chan struct{}), hello: hello}
 	b := store.Batch{Done: func(err error) {
 		r.err = err
+		n.height.Store(n.store.Position().Number)
 		n.released <- r
 	}}
 	for i := range out.Notices {
@@ -168,24 +161,20 @@ func (n *Node) signOne(m wire.Market, o *wire.Object) (err error) {
 	return err
 }
 
-// releaseAll lets steps leave, in order, once they are on disk and signed.
+// releaseAll lets steps leave, in order, once they are on disk and signed, until no more can come.
 func (n *Node) releaseAll(ctx context.Context) {
-	for {
-		select {
-		case r := <-n.released:
-			<-r.signed
-			if r.err == nil {
-				r.err = r.fault
-			}
-			if r.err != nil {
-				n.end(fmt.Errorf("nothing can be made durable or signed any more: %w", r.err))
-				n.fail(r.out)
-				continue
-			}
-			n.leave(ctx, r.out)
-		case <-ctx.Done():
-			return
+	for r := range n.released {
+		<-r.signed
+		if r.err == nil {
+			r.err = r.fault
 		}
+		if r.err != nil {
+			n.end(fmt.Errorf("nothing can be made durable or signed any more: %w", r.err))
+			n.fail(r.out)
+			continue
+		}
+		n.hello.Store(r.hello)
+		n.leave(ctx, r.out)
 	}
 }
 

@@ -32,7 +32,7 @@ func (n *Node) connect() error {
 	}
 	var err error
 	n.net, err = p2p.New(p2p.Config{
-		Key: n.key.PrivateKey, Listen: n.opts.Config.Listen, MarketID: market, Log: n.log, Version: n.opts.Version,
+		Key: n.key.PrivateKey, Listen: n.opts.Config.Listen, Announce: n.opts.Config.Announce, MarketID: market, Log: n.log, Version: n.opts.Version,
 	}, h)
 	return err
 }
@@ -161,12 +161,13 @@ func (n *Node) askCore(ctx context.Context, from identity.PublicKey, proto p2p.P
 // send asks a peer, and brings the core the answer or the failure.
 func (n *Node) send(ctx context.Context, s step.Send) {
 	go func() {
+		call, cancel := ctx, context.CancelFunc(func() {})
 		if s.Wait > 0 {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, s.Wait.Span())
-			defer cancel()
+			call, cancel = context.WithTimeout(ctx, s.Wait.Span())
 		}
-		n.put(ctx, n.exchange(ctx, s))
+		r := n.exchange(call, s)
+		cancel()
+		n.put(ctx, r) // the core waits for it, in time or not
 	}()
 }
 
@@ -235,10 +236,8 @@ func (n *Node) validate(_ context.Context, topic p2p.Topic, data []byte) (any, p
 	switch {
 	case !known:
 		return nil, p2p.Ignore // perhaps not yet
-	case m.(step.Membership).Revoked:
-		return nil, p2p.Reject
 	case !m.(step.Membership).Good:
-		return nil, p2p.Ignore
+		return nil, p2p.Ignore // suspended or revoked: who passed it on may not have heard of it yet
 	}
 	return v, p2p.Accept
 }

@@ -70,7 +70,8 @@ type Node struct {
 	keep    map[identity.Address]identity.PublicKey
 	opener  atomic.Pointer[wire.Opener]
 	hello   atomic.Pointer[helloSnapshot]
-	serves  atomic.Bool // join requests
+	height  atomic.Uint64 // batches in the journal
+	serves  atomic.Bool   // join requests
 
 	mu      sync.Mutex
 	next    uint64                        // number of the last request or command
@@ -100,6 +101,7 @@ func New(o Options) (*Node, error) {
 		return nil, fmt.Errorf("opening %s: %w", o.Config.Home, err)
 	}
 	n.store, n.committer = s, store.NewCommitter(s)
+	n.height.Store(s.Position().Number)
 	n.core, err = core.Load(n.self, func(yield func(k, v []byte) error) error {
 		for _, t := range table.All() {
 			if k := t.Kind(); k != table.State && k != table.Replica {
@@ -137,13 +139,13 @@ func (n *Node) Run(ctx context.Context) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx)) // what the others rest on ends last
 	defer stop()
 
-	var below, above errgroup.Group
-	below.Go(func() error {
+	var disk, exit, above errgroup.Group
+	disk.Go(func() error {
 		err := n.committer.Run(work)
 		n.end(err)
 		return err
 	})
-	below.Go(func() error { n.releaseAll(work); return nil })
+	exit.Go(func() error { n.releaseAll(ctx); return nil })
 
 	g, run := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.loop(run) })
@@ -163,7 +165,9 @@ func (n *Node) Run(ctx context.Context) error {
 	n.end(err)
 	err = errors.Join(err, above.Wait())
 	stop()
-	err = errors.Join(err, below.Wait(), n.store.Close())
+	err = errors.Join(err, disk.Wait())
+	close(n.released) // the loop and the committer have ended: nothing more comes
+	err = errors.Join(err, exit.Wait(), n.store.Close())
 	if cause := context.Cause(ctx); errors.Is(err, context.Canceled) || err == nil {
 		if cause == nil || errors.Is(cause, context.Canceled) || errors.Is(cause, errShutdown) {
 			return nil
@@ -228,7 +232,7 @@ func (n *Node) marketID() string {
 
 // boot is the first input of this run.
 func (n *Node) boot() (step.Boot, error) {
-	b := step.Boot{Key: n.key.Public(), Addrs: reachable(n.net.Addrs()), Version: n.opts.Version}
+	b := step.Boot{Key: n.key.Public(), Addrs: n.addrs(), Version: n.opts.Version}
 	if _, err := rand.Read(b.ID[:]); err != nil {
 		return b, err
 	}
