@@ -233,7 +233,11 @@ func (b backend) Logs(ctx context.Context, lease wire.ID, follow bool, tail int,
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	defer s.Close()
-	return joinPieces(s, stdout, stderr)
+	err = joinPieces(s, stdout, stderr)
+	if follow && err == nil {
+		_, err = b.Do(ctx, consumer.Glance{Lease: lease}) // the pod has ended, or is about to
+	}
+	return err
 }
 
 // Bill joins what proves a lease into one file.

@@ -65,6 +65,8 @@ type (
 	List struct{ All bool }
 	// Show asks for one. Answer: View.
 	Show struct{ Lease wire.ID }
+	// Glance has the host asked at once, and for a while often, as when a pod's output has ended. Answer: View, as known before.
+	Glance struct{ Lease wire.ID }
 	// Resolve finds a lease by its name or by the beginning of its id. Answer: View.
 	Resolve struct{ Ref string }
 	// Papers asks for what a lease's bill rests on. Answer: Documents.

@@ -174,6 +174,9 @@ func (c *Consumer) Local(ctx *step.Context, id uint64, cmd any) bool {
 		ctx.Answer(id, c.list(ctx, m.All), nil)
 	case Show:
 		c.show(ctx, id, m.Lease)
+	case Glance:
+		c.glance(ctx, m.Lease)
+		c.show(ctx, id, m.Lease)
 	case Resolve:
 		c.resolve(ctx, id, m.Ref)
 	case Papers:

@@ -77,6 +77,7 @@ type bill struct {
 type watch struct {
 	born     member.Time // when this run first saw the lease
 	alive    member.Time // when the next keep-alive leaves; 0: at once
+	hasty    member.Time // until then the next one leaves soon
 	applied  member.Time // when the newest answer's question left
 	pulled   int64
 	pullSize int64
@@ -180,10 +181,27 @@ func nextAlive(ctx *step.Context, l *Lease, w *watch) member.Time {
 	} else {
 		next += into / every * every
 	}
-	if !w.lost && (l.State == market.StateCertified || l.State == market.StateSetup || l.State == market.StateStopping) {
+	if !w.lost && (changing(l.State) || ctx.Now < w.hasty) {
 		next = min(next, ctx.Now+hurry)
 	}
 	return next
+}
+
+// changing reports whether a pod in this state is on its way to another.
+func changing(s market.State) bool {
+	return s == market.StateCertified || s == market.StateSetup || s == market.StateStopping
+}
+
+// hastyFor is how long a lease is looked at often after its user had a reason to: an engine tells its host of an end
+// within a moment of the end of the output.
+const hastyFor = 3 * hurry
+
+// glance has the host asked now.
+func (c *Consumer) glance(ctx *step.Context, lease wire.ID) {
+	if l := c.leases.Get(lease); l != nil && !l.Done && !idle(l.State) {
+		w := c.watch(lease)
+		w.alive, w.hasty = min(w.alive, ctx.Now), ctx.Now+hastyFor
+	}
 }
 
 // idle reports whether the pod of a lease in this state is not up and will not be by itself in a moment.
@@ -243,6 +261,9 @@ func (c *Consumer) alive(ctx *step.Context, lease wire.ID, nonce uint64, sent me
 	if sent >= w.applied {
 		w.applied = sent
 		c.become(ctx, l, w, rep, body)
+		if changing(l.State) {
+			w.alive = min(w.alive, ctx.Now+hurry)
+		}
 	}
 	c.checkHead(ctx, l, rep)
 	c.fetchUsage(ctx, l, w, rep.UsageSeq)

@@ -248,6 +248,7 @@ func (c *Consumer) carriedOut(ctx *step.Context, l *Lease, w *watch, seq uint64)
 		if !l.State.Owns() {
 			// The host has taken it on. Until it tells more, whoever waits must not take the pod for one that stays down.
 			l.State, l.Reason, l.Since = market.StateCertified, market.ReasonNone, ctx.Now
+			w.applied = ctx.Now
 		}
 	} else {
 		l.StopMinute = ctx.Clock.Minute(ctx.Now + skew(ctx))
