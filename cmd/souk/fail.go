@@ -11,6 +11,7 @@ import (
 	"souk/node/config"
 	"souk/node/core/step"
 	"souk/node/keys"
+	"souk/node/store"
 )
 
 // exitInterrupted is the exit code of a command that was interrupted (128 + SIGINT).
@@ -31,6 +32,7 @@ func usageError(hint, format string, args ...any) error {
 func problem(err error) *step.Problem {
 	var p *step.Problem
 	var open *keys.Exposed
+	var locked *store.Locked
 	switch {
 	case errors.As(err, &p):
 		return p
@@ -44,6 +46,8 @@ func problem(err error) *step.Problem {
 		return step.Fail(step.ProblemTrust, "", "%s", trim(err))
 	case errors.As(err, &open):
 		return step.Fail(step.ProblemTrust, "chmod 600 "+open.Path, "%s", trim(err))
+	case errors.As(err, &locked):
+		return step.Fail(step.ProblemConflict, "souk status tells whether it is up", "%s", trim(err))
 	case errors.Is(err, context.DeadlineExceeded):
 		return step.Fail(step.ProblemTimeout, "", "it did not come to that in time")
 	}

@@ -176,7 +176,7 @@ func earningList(e *env) listing[host.Earning] {
 
 // because is a state and why.
 func because(state, reason string) string {
-	if reason == "" {
+	if reason == "" || reason == state {
 		return state
 	}
 	return state + " (" + reason + ")"

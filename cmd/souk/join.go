@@ -138,17 +138,18 @@ func (f *joinFlags) apply(ctx context.Context, e *env, c *api.Client, code strin
 func (e *env) showJoined(st observer.Standing) error {
 	err := e.one(st, st.Address.String(), fact{"standing", standing(st)}, fact{"market", marketName(st)}, fact{"address", st.Address.String()},
 		fact{"roles", dash(strings.Replace(st.Roles, "none", "-", 1))}, fact{"tier", dash(st.Tier)})
-	switch st.State {
-	case "approved":
+	switch {
+	case st.State == "rejected" || st.State == "revoked" || st.State == "suspended":
+		return step.Fail(step.ProblemTrust, "", "%s by the operator: %s", st.State, st.Reason)
+	case !e.plain():
+	case st.State == "approved":
 		next := "souk offers"
 		if strings.Contains(st.Roles, "host") {
 			next = "souk host advertise --price 0.34 --min-bid 0.12"
 		}
 		e.note("next: souk up -d; then %s", next)
-	case "pending":
+	case st.State == "pending":
 		e.note("next: keep the node up with 'souk up -d'; once the operator has approved %s, 'souk status' says so", st.Address.Short())
-	case "rejected", "revoked", "suspended":
-		return step.Fail(step.ProblemTrust, "", "%s by the operator: %s", st.State, st.Reason)
 	}
 	return err
 }

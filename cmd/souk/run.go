@@ -189,7 +189,7 @@ func order(ctx context.Context, e *env, c *api.Client, o api.Order) (consumer.Vi
 	v, err := c.Run(ctx, lease, o)
 	if ctx.Err() != nil {
 		e.note("the order %s is given, and may still become a lease: 'souk ps' tells, 'souk rm %s' gives it up", lease.Short(), lease.Short())
-		return v, ctx.Err()
+		return v, exitCode(exitInterrupted)
 	}
 	return v, err
 }
@@ -216,7 +216,7 @@ func (e *env) follow(ctx context.Context, c *api.Client, v consumer.View, img ap
 	switch {
 	case ctx.Err() != nil:
 		e.note("\ndetached; %s runs on: 'souk logs -f %s' shows it, 'souk stop %s' stops it", v.Name, v.Name, v.Name)
-		return ctx.Err()
+		return exitCode(exitInterrupted)
 	case err != nil:
 		return err
 	}
