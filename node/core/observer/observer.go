@@ -59,6 +59,7 @@ type Observer struct {
 	watched  member.Minute // last minute whose observation was closed
 	upSince  member.Time
 	renewing member.Time
+	shorts   map[*byte]uint64 // of what is held, for sync
 }
 
 // New is the observer of the node with this address, which knows nothing yet.
@@ -83,6 +84,7 @@ func New(self identity.Address) *Observer {
 		minutes: map[identity.Address]*reliability.Minutes{},
 		peers:   map[identity.Address]*peer{}, skews: map[identity.Address]member.Time{},
 		awaiting: map[uint64]func(*step.Context, step.Response){},
+		shorts:   map[*byte]uint64{},
 	}
 	return o
 }
