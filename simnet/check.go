@@ -348,7 +348,10 @@ func (c *checker) killed(n *node, k *container) {
 	if c.outbid[k.lease] {
 		least = max(least, c.grace[n.addr])
 	}
-	if k.term == 0 || k.killed-k.term < least {
+	switch {
+	case k.term == 0:
+		c.w.broken(n, "M4", "the pod of lease %s was killed without a SIGTERM before", k.lease.Short())
+	case k.killed-k.term < least:
 		c.w.broken(n, "M4", "the pod of lease %s was killed %d ms after its SIGTERM; its grace is %d ms", k.lease.Short(), k.killed-k.term, least)
 	}
 }

@@ -1,6 +1,8 @@
 package simnet
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
@@ -19,6 +21,9 @@ type disk struct {
 	guards  map[string]mark
 	pending []*step.Out
 	group   int // how many of pending are being written; 0: the disk is idle
+
+	forgets *lots             // of a sabotage
+	old     map[string][]byte // of a sabotage: the rows of a while ago
 }
 
 // A mark is the highest place taken in a chain.
@@ -39,6 +44,9 @@ func (d *disk) write(out *step.Out) error {
 		d.guards[string(g.Chain)] = mark{g.Place, g.Hash}
 	}
 	for _, r := range out.Rows {
+		if d.forgets != nil && d.forgets.chance(0.001) {
+			continue
+		}
 		apply(d.rows, r)
 	}
 	return nil
@@ -75,18 +83,18 @@ func loaded(key string) bool {
 	return kind == table.State || kind == table.Replica
 }
 
-// scan is the values of a span of rows, in order.
+// scan is the values of a span of rows of a log, in order. A log is numbered without gaps, by the last field of its keys.
 func (d *disk) scan(s *step.Span) [][]byte {
-	var keys []string
-	for k := range d.rows {
-		if k >= string(s.From) && (s.To == nil || k < string(s.To)) {
-			keys = append(keys, k)
-		}
-	}
-	slices.Sort(keys)
+	key := slices.Clone(s.From)
+	n := key[len(key)-8:]
 	var out [][]byte
-	for _, k := range keys[:min(len(keys), s.Limit)] {
-		out = append(out, d.rows[k])
+	for i := binary.BigEndian.Uint64(n); len(out) < s.Limit; i++ {
+		binary.BigEndian.PutUint64(n, i)
+		v, ok := d.rows[string(key)]
+		if !ok || s.To != nil && bytes.Compare(key, s.To) >= 0 {
+			break
+		}
+		out = append(out, v)
 	}
 	return out
 }

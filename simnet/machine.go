@@ -103,6 +103,9 @@ func (m *machine) create(w step.PodWant) *container {
 	m.made++
 	c := &container{lease: w.Lease, start: w.Start, number: m.made, state: plan.Created, program: parseProgram(w.Command)}
 	for _, d := range w.GPUs {
+		if m.n.w.opt.sabotage == sabotageSellTwice {
+			d = m.devices[0]
+		}
 		c.gpus = append(c.gpus, d.UUID)
 	}
 	m.containers[w.Lease] = append(m.containers[w.Lease], c)
@@ -135,6 +138,10 @@ func (m *machine) run(c *container) {
 // end is a container's end.
 func (m *machine) end(c *container, code int32) {
 	if c.gone || c.state != plan.Running {
+		return
+	}
+	if m.n.w.opt.sabotage == sabotagePodDies && c.term == 0 {
+		c.finished = m.n.clock()
 		return
 	}
 	c.state, c.finished, c.exit = plan.Exited, m.n.clock(), code

@@ -137,6 +137,12 @@ func (n *node) crash(cut bool) {
 		}
 	}
 	d.pending, d.group = nil, 0
+	if n.w.opt.sabotage == sabotageOldStore {
+		if d.old != nil {
+			d.rows = d.old
+		}
+		d.old = maps.Clone(d.rows)
+	}
 	n.up = false
 	n.epoch++
 	n.core, n.pods = nil, nil

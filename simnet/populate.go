@@ -51,6 +51,10 @@ func (w *world) add(name string, rnd lots) *node {
 	n := &node{w: w, index: len(w.nodes), name: name, key: key.Public(), addr: key.Address(), disk: newDisk()}
 	n.skew = rnd.between(-mostSkew, mostSkew)
 	n.sign = signer{w.notary, n.addr}
+	if w.opt.sabotage == sabotageForget {
+		l := newLots(w.opt.Seed, "forgets/"+name)
+		n.disk.forgets = &l
+	}
 	w.nodes = append(w.nodes, n)
 	w.byAddr[n.addr] = n
 	return n

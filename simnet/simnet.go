@@ -82,13 +82,14 @@ type Options struct {
 type sabotage uint8
 
 const (
-	sabotageNone sabotage = iota
-	sabotageNoDisk
-	sabotageNoGrace
-	sabotagePodDies
-	sabotageSellTwice
-	sabotageOverpay
-	sabotageForget
+	sabotageNone      sabotage = iota
+	sabotageNoDisk             // what a step decided leaves before it is durable
+	sabotageOldStore           // a crash brings back rows of a while ago
+	sabotageForget             // a row in a thousand is never written
+	sabotageNoGrace            // SIGKILL comes with SIGTERM
+	sabotagePodDies            // pods die and the engine does not notice
+	sabotageSellTwice          // all pods of a machine get the same GPU
+	sabotageCutOff             // one host is never reached again
 )
 
 // A Failure is a promise that was broken. The same options break it again.
@@ -197,7 +198,7 @@ func (w *world) mix(v uint64) {
 
 // run is the history: joining, a time of demand and faults, a calm in which everything is to end.
 func (w *world) run() {
-	demand := member.Time(math.Ceil(o64(w.opt.Hours) * float64(member.Hour)))
+	demand := member.Time(math.Ceil(w.opt.Hours * float64(member.Hour)))
 	w.plan(w.now+minute, "minute", -1, w.everyMinute)
 	w.until(w.now + 3*minute)
 	w.checkJoined()
@@ -213,13 +214,13 @@ func (w *world) run() {
 	w.settleDown()
 }
 
-func o64(h float64) float64 { return h }
-
 // settleDown ends faults and demand, and checks that everything converges.
 func (w *world) settleDown() {
 	w.faulty, w.calm = false, true
 	for _, n := range w.nodes {
-		n.group = 0
+		if n.group = 0; w.opt.sabotage == sabotageCutOff && n.index == 1 {
+			n.group = -1
+		}
 		if n.host != nil && n.host.down {
 			n.host.setDown(false)
 		}
