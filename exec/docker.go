@@ -144,7 +144,7 @@ func (d *Docker) inspect(ctx context.Context, id string) (*plan.Have, error) {
 		return nil, nil
 	}
 	have := &plan.Have{ID: c.ID, Lease: lease, Start: uint32(start), ExitCode: c.State.ExitCode, OOM: c.State.OOMKilled,
-		StartedAt: engineTime(c.State.StartedAt), FinishedAt: engineTime(c.State.FinishedAt)}
+		Grace: plan.GraceOf(c.Config.Labels), StartedAt: engineTime(c.State.StartedAt), FinishedAt: engineTime(c.State.FinishedAt)}
 	switch c.State.Status {
 	case container.StateCreated:
 		have.State = plan.Created
@@ -174,8 +174,8 @@ func engineTime(s string) time.Time {
 // Create makes the volume, if there is one and it is not there yet, and the container.
 func (d *Docker) Create(ctx context.Context, c plan.Config) (string, error) {
 	if c.Volume != nil {
-		if _, err := d.api.VolumeCreate(ctx, client.VolumeCreateOptions{Name: c.Volume.Name, Labels: c.Volume.Labels}); err != nil {
-			return "", d.fault(err)
+		if err := d.createVolume(ctx, c); err != nil {
+			return "", err
 		}
 	}
 	host, err := hostConfig(c)
@@ -198,6 +198,19 @@ func (d *Docker) Create(ctx context.Context, c plan.Config) (string, error) {
 		return "", d.fault(err)
 	}
 	return res.ID, nil
+}
+
+// createVolume makes the volume. The engine answers with the one that is there already if the name is taken: then it has to
+// be this lease's.
+func (d *Docker) createVolume(ctx context.Context, c plan.Config) error {
+	res, err := d.api.VolumeCreate(ctx, client.VolumeCreateOptions{Name: c.Volume.Name, Labels: c.Volume.Labels})
+	if err != nil {
+		return d.fault(err)
+	}
+	if !plan.Belongs(res.Volume.Labels, c.Labels[plan.LabelHome], c.Labels[plan.LabelLease]) {
+		return foreignVolume(c.Volume.Name)
+	}
+	return nil
 }
 
 // hostConfig translates field by field. What plan.Config does not name stays at its zero value, which for MaskedPaths,

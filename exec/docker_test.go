@@ -71,7 +71,7 @@ func TestDockerContainerIsHardened(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer api.Close()
-	res, err := api.ContainerInspect(context.Background(), plan.ContainerName(p.Lease, 1), client.ContainerInspectOptions{})
+	res, err := api.ContainerInspect(context.Background(), plan.ContainerName(b.Home, p.Lease, 1), client.ContainerInspectOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

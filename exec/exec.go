@@ -13,8 +13,10 @@
 //
 //	X1 What an Event says about a container (identity, times, exit code) is what inspect says, so it is the same before
 //	   and after a restart of the node.
-//	X2 A pod outlives the node: nothing is stopped because a node ends, or starts with older state than the engine's.
-//	X3 After Sync, containers of this home that no lease wants are removed; within auditEvery also those that appear later.
+//	X2 A pod outlives the node: nothing is stopped because a node ends, or starts with an older run in mind than the engine's.
+//	X3 After Sync, containers of this home whose lease nobody knows are stopped, with their own grace, and removed; within
+//	   auditEvery also those that appear later. Their volumes stay, and the log says which they are and how to remove them:
+//	   state that is older than the engine's, or lost, costs nobody data.
 //	X4 Events of one lease come in order, from one goroutine; each start and each end of a container is reported once by
 //	   each Supervisor.
 //	X5 Every call to an engine or a registry has a deadline, and an engine that is away fails no pod: the work goes on
@@ -107,6 +109,11 @@ func (f *Fault) Error() string {
 		return fmt.Sprintf("exec: %s: %s", f.Code, f.Reason)
 	}
 	return fmt.Sprintf("exec: %s: %s: %v", f.Code, f.Reason, f.Err)
+}
+
+// foreignVolume is a volume that has the name of a lease's and is not that lease's.
+func foreignVolume(name string) *Fault {
+	return &Fault{Code: CodeEngine, Reason: "a volume " + name + " exists already, and is not this lease's"}
 }
 
 // Unwrap gives what lies below.

@@ -60,6 +60,7 @@ type podSpec struct {
 	Dir    string   `json:"dir"` // inside the image
 	User   string   `json:"user"`
 	Chroot bool     `json:"chroot"`
+	Grace  string   `json:"grace,omitempty"`  // label
 	Volume string   `json:"volume,omitempty"` // folder on the host
 	Target string   `json:"target,omitempty"` // inside the image
 }
@@ -90,10 +91,19 @@ func NewProcess(o ProcessOptions) (*Process, error) {
 			return nil, fmt.Errorf("exec: process: %w", err)
 		}
 	}
+	emptyFolder(filepath.Join(root, "tmp")) // what was half made or half removed when a node ended
 	p := &Process{root: root, shimExec: "/proc/self/exe", watchers: map[*processWatch]bool{}}
 	p.owner = os.Geteuid() == 0 && capable(unix.CAP_CHOWN) && capable(unix.CAP_SETUID)
 	p.chroot = !o.NoChroot && p.owner && capable(unix.CAP_SYS_ADMIN) && capable(unix.CAP_SYS_CHROOT)
 	return p, nil
+}
+
+// emptyFolder removes what it can: what it cannot only takes space.
+func emptyFolder(dir string) {
+	list, _ := os.ReadDir(dir)
+	for _, e := range list {
+		os.RemoveAll(filepath.Join(dir, e.Name()))
+	}
 }
 
 func capable(c uint) bool {
@@ -134,7 +144,8 @@ func (p *Process) List(ctx context.Context, home, lease string) ([]plan.Have, er
 		if readJSON(filepath.Join(p.podDir(e.Name()), "pod.json"), &spec) != nil || spec.Home != home || lease != "" && spec.Lease != lease {
 			continue
 		}
-		have := plan.Have{ID: e.Name(), Lease: spec.Lease, Start: spec.Start}
+		have := plan.Have{ID: e.Name(), Lease: spec.Lease, Start: spec.Start,
+			Grace: plan.GraceOf(map[string]string{plan.LabelGrace: spec.Grace})}
 		if err := p.inspect(&have); err != nil {
 			return nil, err
 		}
@@ -243,7 +254,7 @@ func (p *Process) Create(ctx context.Context, c plan.Config) (string, error) {
 	if len(cmd) == 0 {
 		cmd = config.Cmd
 	}
-	spec := podSpec{Home: c.Labels[plan.LabelHome], Lease: c.Labels[plan.LabelLease], Start: uint32(start), Chroot: p.chroot,
+	spec := podSpec{Home: c.Labels[plan.LabelHome], Lease: c.Labels[plan.LabelLease], Start: uint32(start), Chroot: p.chroot, Grace: c.Labels[plan.LabelGrace],
 		Argv: slices.Concat(config.Entrypoint, cmd), Env: mergeEnv(config.Env, c.Env), Dir: path.Clean("/" + config.WorkingDir)}
 	if p.owner {
 		spec.User = config.User
@@ -323,13 +334,33 @@ func furnish(rootfs string, spec *podSpec) error {
 	return root.Symlink(spec.Volume, "."+spec.Target)
 }
 
+// createVolume makes the volume, or finds it. Its owner is written down before it can hold data.
 func (p *Process) createVolume(name string, spec volumeSpec) error {
 	dir := p.volumeDir(name)
-	if err := os.MkdirAll(filepath.Join(dir, "data"), 0o777); err != nil {
+	data, about := filepath.Join(dir, "data"), filepath.Join(dir, "volume.json")
+	var owner volumeSpec
+	switch err := readJSON(about, &owner); {
+	case err == nil && owner != spec:
+		return foreignVolume(name)
+	case err == nil:
+		return os.MkdirAll(data, 0o777)
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("exec: process: volume %s: %w", name, err)
+	}
+	if _, err := os.Lstat(data); err == nil {
+		return foreignVolume(name)
+	}
+	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return err
 	}
-	return writeJSON(filepath.Join(dir, "volume.json"), spec)
+	if err := writeJSON(about, spec); err != nil {
+		return err
+	}
+	return os.Mkdir(data, 0o777)
 }
+
+// HowToRemove says how a person removes a volume.
+func (p *Process) HowToRemove(volume string) string { return "rm -r " + p.volumeDir(volume) }
 
 // Start starts a shim and waits until it has started the pod, or could not.
 func (p *Process) Start(ctx context.Context, id string) error {

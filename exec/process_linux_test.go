@@ -173,6 +173,23 @@ func TestPodLeavesNoProcess(t *testing.T) {
 	}
 }
 
+// What a node was making or removing when it was cut off does not fill the disk for ever.
+func TestNewProcessEmptiesItsScratchFolder(t *testing.T) {
+	root := t.TempDir()
+	for _, d := range []string{"tmp/pod-1/rootfs/bin", "tmp/trash-2/x", "volumes/v/data", "pods/p"} {
+		if err := os.MkdirAll(filepath.Join(root, d), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := exec.NewProcess(exec.ProcessOptions{Root: root}); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(root, "*", "*"))
+	if err != nil || len(left) != 2 {
+		t.Fatalf("left %v, %v, want the pod and the volume", left, err)
+	}
+}
+
 func TestPlainProcessesTakeNoRealGPUs(t *testing.T) {
 	rt := openProcess(exec.ProcessOptions{})(t)
 	b := exectest.New(t, rt)

@@ -35,8 +35,9 @@ type Supervisor struct {
 	ctx     context.Context // of Run; nil before: workers start with it
 	wg      *sync.WaitGroup
 	workers map[string]*worker
-	synced  bool          // Sync was called: objects of unknown leases are dangling
-	audit   chan struct{} // capacity 1: look at everything now
+	synced  bool            // Sync was called: objects of unknown leases are dangling
+	warned  map[string]bool // volumes of unknown leases that the log has named
+	audit   chan struct{}   // capacity 1: look at everything now
 }
 
 // NewSupervisor makes a supervisor for the objects of one home on rt. Two homes on one engine do not touch each other's
@@ -46,7 +47,7 @@ func NewSupervisor(rt Runtime, home string, events func(Event), log *slog.Logger
 		panic("exec: supervisor without home")
 	}
 	return &Supervisor{rt: rt, home: home, events: events, log: log.With("runtime", rt.Name()),
-		engine: make(chan struct{}, 1), audit: make(chan struct{}, 1), workers: map[string]*worker{}}
+		engine: make(chan struct{}, 1), audit: make(chan struct{}, 1), workers: map[string]*worker{}, warned: map[string]bool{}}
 }
 
 // Run works until ctx ends. Then all that it started has ended, but the pods, which run on.
@@ -80,8 +81,9 @@ func (s *Supervisor) Want(wants []plan.Want) {
 	}
 }
 
-// Sync says, once, after the node has started, what the core wants of all its leases. What runs is adopted, the objects of
-// leases that are not in the list are removed, and each lease in it gets an Observed before anything else is done for it.
+// Sync says, once, after the node has started, what the core wants of all its leases. What runs is adopted, the containers of
+// leases that are not in the list are stopped and removed (X3), and each lease in it gets an Observed before anything else is
+// done for it.
 func (s *Supervisor) Sync(all []plan.Want) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -139,24 +141,26 @@ func (s *Supervisor) launch(w *worker) {
 func (s *Supervisor) forget(w *worker) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if w.wanted.Phase != plan.Remove {
+	if w.wanted.Phase != plan.Remove && w.wanted.Phase != plan.Clear {
 		return false
 	}
 	delete(s.workers, w.lease)
 	return true
 }
 
-// watch turns the engine's events into pokes, and tells when the engine goes and comes.
+// watch turns the engine's events into pokes, and tells whether the engine is there, at first and when it goes and comes.
 func (s *Supervisor) watch(ctx context.Context) {
-	up := false
+	var told Kind // 0: nothing yet, so the first answer counts whatever it is
 	for ctx.Err() == nil {
 		err := s.ping(ctx)
 		switch {
-		case err == nil && !up:
-			up = true
+		case ctx.Err() != nil:
+			return // it says nothing of the engine
+		case err == nil && told != EngineUp:
+			told = EngineUp
 			s.emit(Event{Kind: EngineUp})
-		case err != nil && up:
-			up = false
+		case err != nil && told != EngineDown:
+			told = EngineDown
 			s.emit(Event{Kind: EngineDown, Reason: err.Error()})
 		}
 		if err == nil {
@@ -228,8 +232,8 @@ func (s *Supervisor) sweep(ctx context.Context) {
 	}
 }
 
-// clear finds the leases that have objects here and that nobody knows, and gives each a worker that removes them: so a want
-// for such a lease, should one come after all, is in order with the removal.
+// clear finds the leases that have containers here and that nobody knows, and gives each a worker that clears them away: so a
+// want for such a lease, should one come after all, is in order with the removal. Volumes are left to people.
 func (s *Supervisor) clear(ctx context.Context) {
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	have, err := s.rt.List(call, s.home, "")
@@ -251,11 +255,27 @@ func (s *Supervisor) clear(ctx context.Context) {
 		known[lease] = true
 	}
 	for _, lease := range plan.Orphans(known, have) {
-		s.log.Info("remove what no lease wants", "lease", lease)
+		s.log.Warn("stop and remove containers of a lease that this node does not know", "lease", lease)
 		w := s.worker(lease)
 		w.want(plan.OrphanWant(lease), false)
 		w.orphan = true
 	}
+	for _, v := range plan.OrphanVolumes(known, have) {
+		s.tellOf(v)
+	}
+}
+
+// tellOf names, once, a volume whose lease nobody knows. The caller holds mu.
+func (s *Supervisor) tellOf(v plan.Have) {
+	if s.warned[v.ID] {
+		return
+	}
+	s.warned[v.ID] = true
+	hint := "by hand"
+	if rt, ok := s.rt.(interface{ HowToRemove(volume string) string }); ok {
+		hint = rt.HowToRemove(v.ID)
+	}
+	s.log.Warn("the volume of a lease that this node does not know is kept", "volume", v.ID, "lease", v.Lease, "remove it with", hint)
 }
 
 func (s *Supervisor) emit(e Event) {

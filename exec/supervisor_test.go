@@ -1,11 +1,13 @@
 package exec
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -51,6 +53,7 @@ func (f *toy) setDown(down bool) {
 	}
 }
 
+func (f *toy) HowToRemove(volume string) string                                     { return "toy rm " + volume }
 func (f *toy) Name() string                                                         { return "toy" }
 func (f *toy) Ping(context.Context) error                                           { return f.call("ping") }
 func (f *toy) Policy(context.Context) (plan.Policy, error)                          { return plan.Policy{}, f.call("policy") }
@@ -255,6 +258,54 @@ func TestEngineAwayFailsNoPod(t *testing.T) {
 			t.Fatalf("a stop that came while the engine was away: %+v", e)
 		}
 	})
+}
+
+func TestEngineThatIsAwayAtTheStartIsTold(t *testing.T) {
+	f := newToy()
+	f.down = true
+	inBubble(t, f, func(s *Supervisor, got *told) {
+		after(time.Minute)
+		if k := got.kinds(); !slices.Equal(k, []Kind{EngineDown}) || got.last(EngineDown).Reason == "" {
+			t.Fatalf("got %v", k)
+		}
+		f.setDown(false)
+		after(5 * time.Second)
+		if k := got.kinds(); !slices.Equal(k, []Kind{EngineDown, EngineUp}) {
+			t.Fatalf("when it is there: %v", k)
+		}
+	})
+}
+
+// A list that is older than the engine's state costs a pod its container, after the grace it was made with, and no data.
+func TestUnknownLeaseHasItsGraceAndKeepsItsVolume(t *testing.T) {
+	f := newToy()
+	const stray = "ffffffffffffffffffffffffffffffff"
+	f.have = []plan.Have{
+		{ID: "pod", Lease: stray, Start: 1, State: plan.Running, StartedAt: time.Unix(1, 0), Grace: 7 * time.Second},
+		{Object: plan.Volume, ID: "precious", Lease: stray},
+		{Object: plan.Volume, ID: "known", Lease: toyLease},
+	}
+	var log bytes.Buffer
+	inBubble(t, f, func(s *Supervisor, got *told) {
+		s.log = slog.New(slog.NewTextHandler(&log, nil))
+		s.Sync(want(plan.Stop))
+		after(6 * time.Second)
+		if f.count("term") != 1 || f.count("kill") != 0 {
+			t.Fatalf("within its grace: %d SIGTERM, %d SIGKILL", f.count("term"), f.count("kill"))
+		}
+		after(time.Hour)
+		if f.count("kill") != 1 || f.count("remove") != 1 || len(f.have) != 2 || f.have[0].ID != "precious" {
+			t.Fatalf("after its grace: %d SIGKILL, %d removals, left %+v", f.count("kill"), f.count("remove"), f.have)
+		}
+		s.Want([]plan.Want{{Pod: plan.Pod{Lease: stray}, Phase: plan.Remove}})
+		after(time.Second)
+		if len(f.have) != 1 || got.last(Removed).Lease != stray {
+			t.Fatalf("after a removal: left %+v, told %v", f.have, got.kinds())
+		}
+	})
+	if text := log.String(); strings.Count(text, "precious") != 2 || !strings.Contains(text, "toy rm precious") || strings.Contains(text, "volume=known") {
+		t.Fatalf("the log names the volume and how to remove it once; got %s", text)
+	}
 }
 
 // An engine can make a container and fail to say so: the container is found and used.

@@ -105,7 +105,7 @@ func (w *worker) step(ctx context.Context) (wait time.Duration, done bool) {
 		if len(actions) == 0 {
 			w.retry, w.halt = 0, halt{}
 			w.stopped(want, have)
-			return 0, want.Phase == plan.Remove && w.gone(want)
+			return 0, (want.Phase == plan.Remove || want.Phase == plan.Clear) && w.gone(want)
 		}
 		if actions[0].Verb != plan.Halt {
 			w.halt = halt{}

@@ -3,6 +3,7 @@ package exectest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -37,7 +38,8 @@ func Suite(t *testing.T, open func(t *testing.T) exec.Runtime) {
 		{"RunningPodIsAdopted", adopts},
 		{"EndWhileNobodyWatchedIsObserved", observes},
 		{"NewerRunIsLeftAlone", newer},
-		{"OrphansAreRemovedAfterSync", orphans},
+		{"OrphansAreStoppedAfterSyncAndKeepTheirVolumes", orphans},
+		{"VolumesOfOtherLeasesAreNotUsed", foreign},
 		{"OtherHomesAreNotTouched", homes},
 		{"LogsFollowAndTail", logs},
 		{"EnvironmentNamesSimulatedGPUs", environment},
@@ -359,22 +361,62 @@ func newer(t *testing.T, b *Bench) {
 
 func orphans(t *testing.T, b *Bench) {
 	known, unknown := b.Pod("trap", "0"), b.Pod("trap", "0")
-	unknown.Volume = 1 << 20
+	unknown.Command, unknown.Volume = []string{"trap", "0", "$SOUK_VOLUME/ended"}, 1<<20
 	b.Sup.Want(append(Run(known, 1), Run(unknown, 1)...))
 	b.Await(t, known.Lease, 1, exec.Started)
 	b.Await(t, unknown.Lease, 1, exec.Started)
+	b.AwaitOutput(t, unknown, 1, "ready")
 	b.Stop()
 	next := b.Watch()
 	defer next.Stop()
 	next.Sup.Sync(Run(known, 1))
 	next.Await(t, known.Lease, 1, exec.Observed)
-	for begin := time.Now(); len(b.Have(unknown.Lease)) > 0; {
+	for begin := time.Now(); len(b.Have(unknown.Lease)) > 1; {
 		if time.Since(begin) > patience {
 			t.Fatalf("left: %+v", b.Have(unknown.Lease))
 		}
 	}
+	if have := b.Have(unknown.Lease); len(have) != 1 || have[0].Object != plan.Volume {
+		t.Fatalf("left of the unknown lease: %+v, want its volume", have)
+	}
+	// The lease was known after all: its data are there, and it had its grace to put them there.
+	unknown.Command = []string{"count", "$SOUK_VOLUME/ended", "x"}
+	next.Sup.Want(Run(unknown, 2))
+	next.Await(t, unknown.Lease, 2, exec.Started)
+	next.AwaitOutput(t, unknown, 2, "ended 2\n")
 	if have := b.Have(known.Lease); len(have) != 1 || have[0].State != plan.Running {
 		t.Fatalf("the known pod: %+v, want running", have)
+	}
+}
+
+// foreign has a lease find a volume of its own volume's name that is another's, as if names could be made to collide.
+func foreign(t *testing.T, b *Bench) {
+	victim, thief := b.Pod("trap", "0"), b.Pod("trap", "0")
+	victim.Volume, thief.Volume = 1<<20, 1<<20
+	policy := plan.Policy{Home: b.Home}
+	theirs, err := plan.NewConfig(victim, 1, policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, err := plan.NewConfig(thief, 1, policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := b.RT.Pull(ctx, b.Image, func(exec.Progress) {}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.RT.Create(ctx, theirs); err != nil {
+		t.Fatal(err)
+	}
+	ours.Volume.Name = theirs.Volume.Name
+	var fault *exec.Fault
+	if _, err := b.RT.Create(ctx, ours); !errors.As(err, &fault) || fault.Code != exec.CodeEngine || !strings.Contains(fault.Reason, theirs.Volume.Name) {
+		t.Fatalf("got %v, want a refusal that names %s", err, theirs.Volume.Name)
+	}
+	if have := b.Have(thief.Lease); len(have) != 0 {
+		t.Fatalf("made in spite of it: %+v", have)
 	}
 }
 
@@ -382,8 +424,7 @@ func homes(t *testing.T, b *Bench) {
 	p := b.Pod("trap", "0")
 	b.Sup.Want(Run(p, 1))
 	b.Await(t, p.Lease, 1, exec.Started)
-	other := *b
-	other.Home = b.Home + "-other"
+	other := &Bench{T: t, RT: b.RT, Home: b.Home + "-other"}
 	next := other.Watch()
 	defer next.Stop()
 	q := b.Pod("exit", "0")

@@ -45,7 +45,7 @@ type Action struct {
 }
 
 // Actions is the reconcile plan: what to do now so that the engine comes nearer to what is wanted. It begins with the
-// removal of what belongs to leases that want does not name, then goes through the leases by id. What has to wait for an action (a removal
+// containers of leases that want does not name, then goes through the leases by id. What has to wait for an action (a removal
 // for the end of a stop, a launch for the removal of the run before) is not listed until the engine reports that it is done;
 // when nothing is left to do, or only waiting, the list is empty.
 //
@@ -72,11 +72,11 @@ func Actions(want []Want, have []Have) []Action {
 	return list
 }
 
-// Orphans lists, sorted, the leases that have objects and are not known.
+// Orphans lists, sorted, the leases that have containers and are not known.
 func Orphans(known map[string]bool, have []Have) []string {
 	var list []string
 	for _, h := range have {
-		if !known[h.Lease] {
+		if h.Object == Container && !known[h.Lease] {
 			list = append(list, h.Lease)
 		}
 	}
@@ -84,8 +84,20 @@ func Orphans(known map[string]bool, have []Have) []string {
 	return slices.Compact(list)
 }
 
-// OrphanWant is what is wanted of a lease that nobody knows: nothing may be left of it, at once.
-func OrphanWant(lease string) Want { return Want{Pod: Pod{Lease: lease}, Phase: Remove} }
+// OrphanWant is what is wanted of a lease that nobody knows: that it runs no longer. Its data stay, since to be unknown may
+// as well mean that the list is older than the lease (P3).
+func OrphanWant(lease string) Want { return Want{Pod: Pod{Lease: lease}, Phase: Clear} }
+
+// OrphanVolumes lists the volumes of leases that are not known, for people to look at.
+func OrphanVolumes(known map[string]bool, have []Have) []Have {
+	var list []Have
+	for _, h := range sorted(have) {
+		if h.Object == Volume && !known[h.Lease] {
+			list = append(list, h)
+		}
+	}
+	return list
+}
 
 // actionsOf plans for one lease; have is sorted.
 func actionsOf(w Want, have []Have) []Action {
@@ -103,6 +115,8 @@ func actionsOf(w Want, have []Have) []Action {
 			list = append(list, remove(h))
 		}
 		return list
+	case Clear:
+		return unload(have)
 	}
 	panic("plan: want without phase")
 }
@@ -147,6 +161,23 @@ func stop(w Want, have []Have) []Action {
 		}
 	}
 	return list
+}
+
+// unload stops the containers that run, each with its own grace, and then removes them all.
+func unload(have []Have) []Action {
+	var running, rest []Action
+	for _, h := range have {
+		switch {
+		case h.Object == Container && h.State == Running:
+			running = append(running, halt(h, h.Grace))
+		case h.Object == Container:
+			rest = append(rest, remove(h))
+		}
+	}
+	if len(running) > 0 {
+		return running
+	}
+	return rest
 }
 
 func halt(h Have, grace time.Duration) Action {

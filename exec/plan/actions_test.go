@@ -64,6 +64,12 @@ func TestActionsForEveryPhaseAndState(t *testing.T) {
 		{Remove, []Have{volume, container(2, Running)}, "halt c2"},
 		{Remove, []Have{volume, container(2, Exited)}, "remove container c2, remove volume v"},
 		{Remove, []Have{volume, container(1, Exited), container(3, Running)}, "halt c3"},
+
+		{Clear, nil, ""},
+		{Clear, []Have{volume}, ""},
+		{Clear, []Have{volume, container(2, Created)}, "remove container c2"},
+		{Clear, []Have{volume, container(2, Running), container(1, Exited)}, "halt c2"},
+		{Clear, []Have{volume, container(2, Exited), container(1, Exited)}, "remove container c2, remove container c1"},
 	} {
 		w := Want{Pod: Pod{Lease: leaseA}, Phase: tt.phase, Start: 2}
 		if got := show(Actions([]Want{w}, tt.have)); got != tt.want {
@@ -72,14 +78,22 @@ func TestActionsForEveryPhaseAndState(t *testing.T) {
 	}
 }
 
-func TestActionsRemoveOrphansFirstAtOnce(t *testing.T) {
+func TestOrphansAreStoppedFirstAndKeepTheirVolumes(t *testing.T) {
 	have := []Have{
-		{Object: Volume, ID: "v", Lease: leaseB}, {ID: "running", Lease: leaseB, State: Running, Start: 1},
-		{Object: Volume, ID: "v0", Lease: "00"}, {ID: "ended", Lease: "00", State: Exited},
+		{Object: Volume, ID: "v", Lease: leaseB}, {ID: "running", Lease: leaseB, State: Running, Start: 1, Grace: 7 * time.Second},
+		{Object: Volume, ID: "v0", Lease: "00"}, {ID: "ended", Lease: "00", State: Exited}, {Object: Volume, ID: "v1", Lease: "11"},
 	}
-	got := Actions([]Want{{Pod: Pod{Lease: leaseA}, Phase: Run, Start: 1}}, have)
-	if show(got) != "remove container ended, remove volume v0, halt running, launch" || got[2].Grace != 0 {
-		t.Fatalf("got %s with grace %s", show(got), got[2].Grace)
+	want := []Want{{Pod: Pod{Lease: leaseA}, Phase: Run, Start: 1}}
+	got := Actions(want, have)
+	if show(got) != "remove container ended, halt running, launch" || got[1].Grace != 7*time.Second {
+		t.Fatalf("got %s with grace %s", show(got), got[1].Grace)
+	}
+	var kept []string
+	for _, h := range OrphanVolumes(map[string]bool{leaseA: true, "11": true}, have) {
+		kept = append(kept, h.ID)
+	}
+	if !slices.Equal(kept, []string{"v0", "v"}) {
+		t.Fatalf("volumes to tell of: %v", kept)
 	}
 }
 
@@ -91,7 +105,7 @@ func FuzzActionsConverge(f *testing.F) {
 		if len(b) < 2 {
 			return
 		}
-		w := Want{Pod: Pod{Lease: leaseA}, Phase: Phase(b[0]%3) + 1, Start: uint32(b[1] % 4)}
+		w := Want{Pod: Pod{Lease: leaseA}, Phase: Phase(b[0]%4) + 1, Start: uint32(b[1] % 4)}
 		have := []Have{{Object: Volume, ID: "v", Lease: leaseA}}
 		newest := uint32(0)
 		for i := 2; i+1 < len(b) && i < 12; i += 2 {
@@ -144,6 +158,8 @@ func checkEnd(t *testing.T, w Want, have []Have, newest uint32) {
 		t.Fatalf("removed, but left %+v", have)
 	case w.Phase != Remove && volumes != 1:
 		t.Fatalf("%s lost the volume", w.Phase)
+	case w.Phase == Clear && len(have) != 1:
+		t.Fatalf("cleared, but has %+v", have)
 	case w.Phase == Stop && count[Running]+count[Created] != 0:
 		t.Fatalf("stopped, but has %+v", have)
 	case w.Phase == Run && newest <= w.Start && len(have) != 2:

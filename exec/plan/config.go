@@ -96,7 +96,7 @@ func NewConfig(p Pod, start uint32, policy Policy) (Config, error) {
 		return Config{}, fmt.Errorf("plan: policy: network %q is the host's or another pod's", policy.Network)
 	}
 	c := Config{
-		Name:   ContainerName(p.Lease, start),
+		Name:   ContainerName(policy.Home, p.Lease, start),
 		Image:  p.Image,
 		Cmd:    slices.Clone(p.Command),
 		Env:    environment(p),
@@ -128,7 +128,7 @@ func NewConfig(p Pod, start uint32, policy Policy) (Config, error) {
 		Devices: devices(p.GPUs, policy.CDI),
 	}
 	if p.Volume > 0 {
-		c.Volume = &Mount{Name: VolumeName(p.Lease), Target: p.mount(), Labels: labels(p, 0, policy)}
+		c.Volume = &Mount{Name: VolumeName(policy.Home, p.Lease), Target: p.mount(), Labels: labels(p, 0, policy)}
 	}
 	return c, nil
 }
@@ -141,6 +141,7 @@ func labels(p Pod, start uint32, policy Policy) map[string]string {
 		LabelMarket: p.Market,
 		LabelDisk:   strconv.FormatInt(p.Disk, 10),
 		LabelVolume: strconv.FormatInt(p.Volume, 10),
+		LabelGrace:  strconv.FormatInt(p.Grace.Milliseconds(), 10),
 	}
 }
 

@@ -23,13 +23,14 @@ func TestConfigOfAPod(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Config{
-		Name: "souk-0123456789abcdef-3", Image: image, Cmd: []string{"train", "--fast"},
+		Name: "souk-" + leaseA + "-9b799aa4-3", Image: image, Cmd: []string{"train", "--fast"},
 		Env: []string{"B=2", "A=3", "SOUK_POD_ID=" + leaseA, "SOUK_GPU_COUNT=2", "SOUK_VOLUME=/workspace",
 			"NVIDIA_DRIVER_CAPABILITIES=compute,utility", "NVIDIA_VISIBLE_DEVICES=void"},
 		Labels: map[string]string{"souk.home": "home1", "souk.lease": leaseA, "souk.start": "3", "souk.market": "0011223344556677",
-			"souk.disk": "10737418240", "souk.volume": "21474836480"},
-		Volume: &Mount{Name: "souk-0123456789abcdef", Target: "/workspace", Labels: map[string]string{"souk.home": "home1",
-			"souk.lease": leaseA, "souk.start": "0", "souk.market": "0011223344556677", "souk.disk": "10737418240", "souk.volume": "21474836480"}},
+			"souk.disk": "10737418240", "souk.volume": "21474836480", "souk.grace": "5000"},
+		Volume: &Mount{Name: "souk-" + leaseA + "-9b799aa4", Target: "/workspace", Labels: map[string]string{"souk.home": "home1",
+			"souk.lease": leaseA, "souk.start": "0", "souk.market": "0011223344556677", "souk.disk": "10737418240", "souk.volume": "21474836480",
+			"souk.grace": "5000"}},
 		Init: true, Restart: "no", LogType: "local", LogOpts: map[string]string{"max-size": "10m", "max-file": "3"},
 		Network: "bridge", Ipc: "private", Cgroupns: "private", CapDrop: []string{"ALL"}, CapAdd: capabilities[:],
 		SecurityOpt: []string{"no-new-privileges:true"}, Memory: 32 << 30, MemorySwap: 32 << 30, Shm: 16 << 30, NanoCPUs: 8_000_000_000,
@@ -38,6 +39,41 @@ func TestConfigOfAPod(t *testing.T) {
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Fatalf("got  %+v\nwant %+v", c, want)
+	}
+}
+
+// A consumer chooses the id of its lease, and so could choose the beginning of another's.
+func TestNamesTellLeasesAndHomesApart(t *testing.T) {
+	seen := map[string]string{}
+	for _, home := range []string{"h", "i"} {
+		for _, lease := range []string{leaseA, leaseA[:31] + "0", leaseA[:16] + leaseB[16:], leaseB} {
+			for _, name := range []string{VolumeName(home, lease), ContainerName(home, lease, 1), ContainerName(home, lease, 11)} {
+				if other, ok := seen[name]; ok {
+					t.Errorf("%s names something of %s in %s, and of %s", name, lease, home, other)
+				}
+				seen[name] = lease + " in " + home
+			}
+		}
+	}
+}
+
+func TestBelongsComparesHomeAndLease(t *testing.T) {
+	for home, want := range map[string]bool{"h": true, "i": false, "": false} {
+		if got := Belongs(map[string]string{LabelHome: home, LabelLease: leaseA}, "h", leaseA); got != want {
+			t.Errorf("home %q: got %v, want %v", home, got, want)
+		}
+	}
+	if Belongs(map[string]string{LabelHome: "h", LabelLease: leaseB}, "h", leaseA) || Belongs(nil, "h", leaseA) {
+		t.Error("another lease's object, or one without labels, was taken")
+	}
+}
+
+func TestGraceOfLabels(t *testing.T) {
+	for text, want := range map[string]time.Duration{"0": 0, "5000": 5 * time.Second, "": DefaultGrace, "-1": DefaultGrace, "x": DefaultGrace,
+		"999999999999": DefaultGrace} {
+		if got := GraceOf(map[string]string{LabelGrace: text}); got != want {
+			t.Errorf("%q: got %s, want %s", text, got, want)
+		}
 	}
 }
 
@@ -131,7 +167,7 @@ func FuzzNothingIsPrivileged(f *testing.F) {
 				t.Fatalf("environment has %q", e)
 			}
 		}
-		if c.Volume != nil && (c.Volume.Name != VolumeName(leaseA) || !strings.HasPrefix(c.Volume.Target, "/") ||
+		if c.Volume != nil && (c.Volume.Name != VolumeName("h", leaseA) || !strings.HasPrefix(c.Volume.Target, "/") ||
 			strings.Contains(c.Volume.Target, "..") && strings.Contains(c.Volume.Target, "/../") || strings.HasPrefix(c.Volume.Target, "/proc")) {
 			t.Fatalf("mount %+v", c.Volume)
 		}

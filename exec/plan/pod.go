@@ -13,15 +13,18 @@
 //
 //	P1 A run that ended is never started again under the same start.
 //	P2 A run newer than the one wanted is left alone: the caller's state is behind, not the engine's.
-//	P3 A volume is removed only when its lease is wanted removed, or is unknown in a list said to be complete.
+//	P3 A volume is removed only when its lease is wanted removed. A list that does not name a lease, however complete it is
+//	   said to be, costs that lease its containers and never its data.
 //	P4 Nothing in a Pod can make a Config privileged: capabilities, namespaces, mounts, devices and the last word on the
 //	   environment come from this package and the host's policy alone.
 //	P5 Objects of another home are neither read nor touched.
+//	P6 The objects of two leases never share a name, whatever ids their consumers chose.
 //
 // The package is pure: no clock, no goroutine, no engine.
 package plan
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -39,6 +42,7 @@ const (
 	LabelMarket = "souk.market" // first 16 hex digits of the market id
 	LabelDisk   = "souk.disk"   // bytes of container disk that the lease pays for
 	LabelVolume = "souk.volume" // bytes of volume that the lease pays for
+	LabelGrace  = "souk.grace"  // milliseconds from SIGTERM to SIGKILL, for whoever stops a container without knowing its lease
 )
 
 // Limits on what a lease may say about its pod. They bound memory and what is handed to the engine.
@@ -131,13 +135,18 @@ func (p Pod) mount() string {
 	return p.Mount
 }
 
-// ContainerName is the name of the container of one run: souk-<first 16 hex digits of the lease>-<start>.
-func ContainerName(lease string, start uint32) string {
-	return VolumeName(lease) + "-" + strconv.FormatUint(uint64(start), 10)
+// ContainerName is the name of the container of one run: souk-<lease>-<home>-<start>, where home is shortened as in
+// VolumeName.
+func ContainerName(home, lease string, start uint32) string {
+	return VolumeName(home, lease) + "-" + strconv.FormatUint(uint64(start), 10)
 }
 
-// VolumeName is the name of the volume of a lease: souk-<first 16 hex digits of the lease>.
-func VolumeName(lease string) string { return "souk-" + lease[:min(16, len(lease))] }
+// VolumeName is the name of the volume of a lease: souk-<lease>-<first 8 hex digits of the home's SHA-256>. The consumer
+// chooses the lease's id, so the whole of it counts; the home keeps the nodes of one engine apart.
+func VolumeName(home, lease string) string {
+	sum := sha256.Sum256([]byte(home))
+	return "souk-" + lease + "-" + hex.EncodeToString(sum[:4])
+}
 
 func validWords(what string, words []string) error {
 	total := 0

@@ -40,10 +40,10 @@ func main() {
 		}
 		out.Flush()
 		wait(0)
-	case "trap": // CODE: end well on SIGTERM
+	case "trap": // CODE [FILE…]: end well on SIGTERM, and add a line to each file then
 		code, err := strconv.Atoi(args[0])
 		check(err)
-		wait(code)
+		wait(code, args[1:]...)
 	case "ignore": // SIGTERM
 		signal.Ignore(syscall.SIGTERM)
 		fmt.Println("ready")
@@ -69,12 +69,15 @@ func main() {
 	}
 }
 
-func wait(code int) {
+func wait(code int, files ...string) {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGTERM)
 	fmt.Println("ready")
 	<-c
 	fmt.Println("got SIGTERM")
+	for _, f := range files {
+		count(os.ExpandEnv(f))
+	}
 	os.Exit(code)
 }
 
