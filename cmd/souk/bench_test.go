@@ -178,7 +178,7 @@ func startSouk(b *testing.B, s *stage, l *lab, name string) (took time.Duration,
 	must(b, err)
 	var v consumer.View
 	must(b, l.value(&v, "me", "ps", "show", name))
-	container := plan.ContainerName(fmt.Sprintf("%x", v.Lease[:]), 1)
+	container := docker(b, "ps", "--format", "{{.Names}}", "--filter", fmt.Sprintf("label=%s=%x", plan.LabelLease, v.Lease[:]))
 	took = firstLine(b, container).Sub(begun)
 	docker = sameSettings(b, container)
 	_, err = l.souk("me", "rm", name)
