@@ -133,6 +133,10 @@ func (n *Node) Ready() <-chan struct{} { return n.ready }
 
 // Run works until ctx ends or something fails that a node cannot go on without.
 func (n *Node) Run(ctx context.Context) error {
+	socket, err := api.Listen(n.opts.Config.Socket())
+	if err != nil {
+		return errors.Join(err, n.store.Close())
+	}
 	ctx, n.end = context.WithCancelCause(ctx)
 	defer n.end(nil)
 	n.closed, n.pods.closed = ctx, ctx
@@ -153,7 +157,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.pods.run(run) })
 	g.Go(func() error { return n.watchInventory(run) })
 	above.Go(func() error {
-		err := api.Serve(run, n.opts.Config.Socket(), n.Backend(), n.log)
+		err := api.ServeOn(run, socket, n.Backend(), n.log)
 		if err != nil && run.Err() == nil {
 			n.end(err)
 		}
@@ -161,7 +165,7 @@ func (n *Node) Run(ctx context.Context) error {
 	})
 	close(n.ready)
 
-	err := g.Wait()
+	err = g.Wait()
 	n.end(err)
 	err = errors.Join(err, above.Wait())
 	stop()
