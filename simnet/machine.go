@@ -40,6 +40,7 @@ type container struct {
 	started  member.Time
 	finished member.Time
 	exit     int32
+	grace    member.Time // that it was made with
 	gpus     []string
 	program  program
 
@@ -85,6 +86,9 @@ func parseProgram(command []string) program {
 	return p
 }
 
+// engineLag is how long the word of a container's end may take from the engine to the core.
+const engineLag = member.Second
+
 func newMachine(n *node, devices []member.Device, runtime string) *machine {
 	return &machine{
 		n: n, devices: devices, rnd: newLots(n.w.opt.Seed, "machine/"+n.name),
@@ -101,7 +105,7 @@ func (m *machine) after(d member.Time, what label, do func()) {
 // create makes a container and, for a lease that has one, its volume.
 func (m *machine) create(w step.PodWant) *container {
 	m.made++
-	c := &container{lease: w.Lease, start: w.Start, number: m.made, state: plan.Created, program: parseProgram(w.Command)}
+	c := &container{lease: w.Lease, start: w.Start, grace: w.Grace, number: m.made, state: plan.Created, program: parseProgram(w.Command)}
 	for _, d := range w.GPUs {
 		if m.n.w.opt.sabotage == sabotageSellTwice {
 			d = m.devices[0]
@@ -148,11 +152,12 @@ func (m *machine) end(c *container, code int32) {
 	m.hint(c.lease)
 }
 
-// hint is an event of the engine. One in a hundred gets lost, and the node finds out by looking.
+// hint is an event of the engine. Now and then one is late, but by less than engineLag: a host that has heard nothing bills
+// the minute, so a hint that is lost, and made up for by the supervisor's next look, would bill one that was not full.
 func (m *machine) hint(lease wire.ID) {
 	d := m.rnd.between(1, 10)
 	if m.n.w.faulty && m.rnd.chance(0.01) {
-		d = 20 * member.Second
+		d = m.rnd.between(10, engineLag-100)
 	}
 	m.after(d, "hint", func() {
 		if m.n.up && m.n.pods != nil {
@@ -203,7 +208,7 @@ func (m *machine) list(lease wire.ID) ([]plan.Have, map[string]*container) {
 	for _, c := range m.containers[lease] {
 		id := strconv.Itoa(c.number)
 		by[id] = c
-		out = append(out, plan.Have{Object: plan.Container, ID: id, Lease: hexed, Start: c.start, State: c.state})
+		out = append(out, plan.Have{Object: plan.Container, ID: id, Lease: hexed, Start: c.start, State: c.state, Grace: c.grace.Span()})
 	}
 	if m.volumes[lease] {
 		out = append(out, plan.Have{Object: plan.Volume, ID: "volume", Lease: hexed})

@@ -27,7 +27,8 @@ type worker struct {
 	lease   wire.ID
 	want    step.PodWant
 	observe bool
-	orphan  bool
+	stops   bool // a stop was wanted, and the core waits to hear that nothing runs
+	orphan  bool // no lease of the core's: its containers go, its data stay
 	busy    bool // a slow call is under way
 	cut     func()
 	seen    map[identity.Hash]*sight
@@ -112,7 +113,7 @@ func (s *supervisor) want(list []step.PodWant, all bool) {
 		if w.cut != nil && !(w.want.Phase == step.PodRun && p.Phase == step.PodRun && w.want.Start == p.Start) {
 			w.cut()
 		}
-		w.want, w.orphan = p, false
+		w.want, w.orphan, w.stops = p, false, p.Phase == step.PodStop
 		w.observe = w.observe || all
 		s.poke(p.Lease, 0)
 	}
@@ -120,7 +121,7 @@ func (s *supervisor) want(list []step.PodWant, all bool) {
 		return
 	}
 	for _, id := range s.m.leases() {
-		if s.workers[id] == nil {
+		if s.workers[id] == nil && len(s.m.containers[id]) > 0 {
 			s.workers[id] = &worker{lease: id, seen: map[identity.Hash]*sight{}, orphan: true, want: step.PodWant{Lease: id, Phase: step.PodRemove}}
 			s.poke(id, 0)
 		}
@@ -151,6 +152,7 @@ func (s *supervisor) look(w *worker) {
 		actions := plan.Actions([]plan.Want{w.due()}, have)
 		if len(actions) == 0 {
 			w.halted, w.kill = 0, 0
+			s.stopped(w)
 			if w.want.Phase == step.PodRemove {
 				if !w.orphan {
 					s.tell(step.PodEvent{Lease: w.lease, Start: w.want.Start, What: step.PodRemoved})
@@ -165,10 +167,24 @@ func (s *supervisor) look(w *worker) {
 	}
 }
 
+// stopped tells, once for each stop, that there was nothing to stop: of a run that never started no end is reported.
+func (s *supervisor) stopped(w *worker) {
+	if !w.stops {
+		return
+	}
+	w.stops = false
+	ran := func(c *container) bool { return c.start == w.want.Start && c.started != 0 }
+	if !slices.ContainsFunc(s.m.containers[w.lease], ran) {
+		s.tell(step.PodEvent{Lease: w.lease, Start: w.want.Start, What: step.PodAbsent})
+	}
+}
+
 // due is what is wanted, but that a start which is over is not tried again.
 func (w *worker) due() plan.Want {
 	p := plan.Want{Pod: plan.Pod{Lease: hex.EncodeToString(w.lease[:]), Grace: w.want.Grace.Span()}, Start: w.want.Start, Grace: w.want.Grace.Span()}
 	switch {
+	case w.orphan:
+		p.Phase = plan.Clear
 	case w.want.Phase == step.PodRun && w.want.Start <= w.ended:
 		p.Phase = plan.Stop
 	case w.want.Phase == step.PodRun:
