@@ -33,17 +33,22 @@ func (n *Node) loop(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	last := member.Time(0)
+	var clock clock
+	begun, doubted := time.Now(), false
 	wake := time.NewTimer(0)
 	defer wake.Stop()
 	in := step.Input(b)
 	for {
-		last = max(last, now()) // a clock that is set back stands still
-		out, next := n.core.Step(last, in)
+		at := clock.read(now(), time.Since(begun), n.peersAhead)
+		if clock.off != doubted {
+			doubted = clock.off
+			n.log.Warn("this machine's clock jumped, and no peer agrees: going on by its own counting", "doubted", doubted)
+		}
+		out, next := n.core.Step(at, in)
 		n.submit(out, n.snapshot())
 		pause := time.Hour
 		if next > 0 {
-			pause = max(0, (next - last).Span())
+			pause = max(0, (next - at).Span())
 		}
 		wake.Reset(pause)
 		select {
@@ -54,6 +59,16 @@ func (n *Node) loop(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// peersAhead reports whether the neighbours' clocks are ahead of this node's by about so much.
+func (n *Node) peersAhead(ahead member.Time) bool {
+	o := n.core.Observer()
+	if o.Peers() == 0 {
+		return false
+	}
+	d := o.Skew() - ahead
+	return d < clockJump && d > -clockJump
 }
 
 // snapshot keeps what other goroutines need of the core, and returns what the node would say of itself after this step:
