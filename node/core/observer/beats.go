@@ -71,13 +71,16 @@ func (o *Observer) takeBeat(ctx *step.Context, b reliability.Beat, obj wire.Obje
 	next, err := last.Chain.Follow(b, obj.Ref(o.market))
 	switch {
 	case errors.Is(err, reliability.ErrFork):
+		if !last.Fork.IsZero() {
+			return false // one proof is enough
+		}
 		o.beats.Put(b.Host, lastBeat{Beat: last.Beat, Chain: last.Chain, At: last.At, Fork: obj})
 		ctx.Notify("evidence.beats", wire.ID{}, "host "+b.Host.Short()+" signed two beats for one place in its chain")
 		return false
 	case errors.Is(err, reliability.ErrOld) && near(ctx.Minute(), b.Minute, 2):
 		// overtaken by a later one on its way: the minute was beaten all the same
-	case err != nil:
-		return false
+	case err != nil, last.Chain.Seq > 0 && next.Minute == last.Chain.Minute:
+		return false // one a minute
 	default:
 		o.beats.Put(b.Host, lastBeat{Beat: obj, Chain: next, At: ctx.Now, Fork: last.Fork})
 	}

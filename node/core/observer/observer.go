@@ -57,6 +57,7 @@ type Observer struct {
 	self     identity.Address
 	awaiting map[uint64]func(*step.Context, step.Response)
 	watched  member.Minute // last minute whose observation was closed
+	pinged   member.Minute // last minute in which silence was answered with questions
 	upSince  member.Time
 	renewing member.Time
 	shorts   map[*byte]uint64 // of what is held, for sync
@@ -358,8 +359,11 @@ func (o *Observer) enforce(ctx *step.Context) {
 	ctx.Policy = o.policy
 }
 
+// offerPause is the least time between two offers of a host that are taken: each costs every node a row.
+const offerPause = member.Second
+
 func (o *Observer) takeOffer(ctx *step.Context, f market.Offer, obj wire.Object) bool {
-	if old, ok := o.listed[f.Host]; ok && old.Seq >= f.Seq {
+	if old, ok := o.listed[f.Host]; ok && (old.Seq >= f.Seq || f.Host != o.self && f.At < old.At+offerPause) {
 		return false
 	}
 	if !o.Is(f.Host, member.RoleHost, ctx.Now) || f.At > ctx.Now+90*member.Second || f.Expires <= ctx.Now {

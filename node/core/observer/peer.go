@@ -18,6 +18,9 @@ type peer struct {
 	key   identity.PublicKey
 	skew  member.Time // its clock minus ours, as last heard
 	since member.Time
+
+	window member.Time // in which syncs were last served
+	served int
 }
 
 // settling is when a new neighbour is asked again: gossip between two nodes takes a moment to begin.
@@ -33,6 +36,9 @@ type asking struct {
 const (
 	syncBytes   = 200 << 10
 	syncObjects = 2048
+
+	syncWindow    = 10 * member.Second
+	syncsInWindow = 16 // of one peer
 )
 
 // Peer notes that a neighbour came or went. A new one is asked for what we lack.
@@ -129,6 +135,15 @@ func (o *Observer) judge(ctx *step.Context, who identity.Address, body []byte, o
 
 // Sync answers a peer with what it lacks.
 func (o *Observer) Sync(ctx *step.Context, r step.Request) {
+	if p := o.peers[r.Peer]; p != nil {
+		if w := ctx.Now / syncWindow; w != p.window {
+			p.window, p.served = w, 0
+		}
+		if p.served++; p.served > syncsInWindow {
+			ctx.Refuse(r.ID, step.Refuse(step.RefuseBusy, "at most %d syncs in %d s", syncsInWindow, syncWindow/member.Second))
+			return
+		}
+	}
 	body, err := step.Body[step.SyncBody](r.Body)
 	if err != nil || len(body.Have) > 16384 {
 		ctx.Refuse(r.ID, step.Refuse(step.RefuseBadRequest, "sync wants at most 16384 refs"))
@@ -139,7 +154,7 @@ func (o *Observer) Sync(ctx *step.Context, r step.Request) {
 		have[h] = true
 	}
 	var out []wire.Object
-	answer, size := step.SyncAnswer{}, 0
+	answer, size := step.SyncAnswer{Now: ctx.Now}, 0
 	o.each(ctx.Now, func(obj wire.Object) {
 		if have[o.short(obj)] {
 			return
@@ -209,8 +224,25 @@ func (o *Observer) askSync(ctx *step.Context, who identity.Address) {
 				}
 			}
 		}
-		if a, err := step.Body[step.SyncAnswer](r.Body); err == nil && a.More && news {
+		a, err := step.Body[step.SyncAnswer](r.Body)
+		if err != nil {
+			return
+		}
+		o.skews[who] = a.Now - ctx.Now
+		if p := o.peers[who]; p != nil {
+			p.skew = o.skews[who]
+		}
+		if a.More && news {
 			o.askSync(ctx, who)
+		}
+	}
+}
+
+// askOperators asks the operators that are neighbours.
+func (o *Observer) askOperators(ctx *step.Context) {
+	for _, k := range o.charter.Operators {
+		if a, err := k.Address(); err == nil && o.peers[a] != nil {
+			o.askSync(ctx, a)
 		}
 	}
 }
@@ -305,6 +337,15 @@ func (o *Observer) Tick(ctx *step.Context) member.Time {
 	}
 	if len(o.again) > 0 {
 		next = min(next, o.again[0].at)
+	}
+	// Silence may be chance: before this node takes itself for cut off, it asks those whose word it would believe.
+	if half := ctx.Clock.Tick(m) + ctx.Clock.Slot/2; ctx.Now < half {
+		next = min(next, half)
+	} else if o.pinged < m {
+		o.pinged = m
+		if !o.heard.Has(m) {
+			o.askOperators(ctx)
+		}
 	}
 	if wake == 0 || next < wake {
 		wake = next

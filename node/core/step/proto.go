@@ -83,9 +83,10 @@ type (
 	SyncBody struct {
 		Have []uint64 `cbor:"1,keyasint"`
 	}
-	// SyncAnswer says whether more would come.
+	// SyncAnswer says whether more would come, and what time it is there.
 	SyncAnswer struct {
-		More bool `cbor:"1,keyasint"`
+		More bool        `cbor:"1,keyasint"`
+		Now  member.Time `cbor:"2,keyasint"` // the answerer's clock
 	}
 	// LeaseBody names a lease.
 	LeaseBody struct {

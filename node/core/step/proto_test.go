@@ -34,7 +34,7 @@ var bodies = map[string]body{
 	"join-answer":    bodyOf(JoinAnswer{State: JoinApproved, Reason: "r"}),
 	"renew":          bodyOf(RenewBody{Serial: 7}),
 	"sync":           bodyOf(SyncBody{Have: []uint64{1, 1 << 63}}),
-	"sync-answer":    bodyOf(SyncAnswer{More: true}),
+	"sync-answer":    bodyOf(SyncAnswer{More: true, Now: 3}),
 	"lease":          bodyOf(LeaseBody{Lease: wire.ID{9}}),
 	"accept":         bodyOf(AcceptBody{Quote: identity.Hash{9}}),
 	"alive":          bodyOf(AliveBody{UsageSeq: 5}),

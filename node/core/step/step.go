@@ -12,6 +12,7 @@ package step
 
 import (
 	"encoding/binary"
+	"fmt"
 
 	"souk/p2p/identity"
 	"souk/p2p/member"
@@ -57,9 +58,15 @@ func (c *Context) Send(to identity.Address, p Protocol, op Op, body any, objects
 	return c.Seq.send
 }
 
-// Reply answers a request.
+// Reply answers a request. What a peer could never open is not sent: it is refused instead, and this node's user told.
 func (c *Context) Reply(id uint64, op Op, body any, objects ...wire.Object) {
-	c.Out.Replies = append(c.Out.Replies, Reply{ID: id, Frame: frame(op, body, objects)})
+	f := frame(op, body, objects)
+	if err := sendable(f); err != nil {
+		c.Notify("reply.fault", wire.ID{}, fmt.Sprintf("a peer was refused, as its answer cannot be sent: %v", err))
+		c.Refuse(id, Refuse(RefuseInternal, "the answer cannot be sent: %v", err))
+		return
+	}
+	c.Out.Replies = append(c.Out.Replies, Reply{ID: id, Frame: f})
 }
 
 // Refuse answers a request with no.
@@ -101,6 +108,21 @@ func frame(op Op, body any, objects []wire.Object) wire.Frame {
 		f.Body = wire.Marshal(body)
 	}
 	return f
+}
+
+// sendable checks that objects are within the limits of their kinds, and all within that of a frame.
+func sendable(f wire.Frame) error {
+	size := len(f.Body)
+	for _, o := range f.Objects {
+		if n := len(o.Payload); n == 0 || n > o.Kind.Limit() {
+			return fmt.Errorf("a %v of %d bytes, limit %d", o.Kind, n, o.Kind.Limit())
+		}
+		size += len(o.Payload) + len(o.Sig) + 16 // at most 16 of heads: array, kind, two byte strings
+	}
+	if size += 16; size > wire.FrameLimit {
+		return fmt.Errorf("a frame of %d bytes, limit %d", size, wire.FrameLimit)
+	}
+	return nil
 }
 
 // Body decodes the body of a request or response.
