@@ -33,6 +33,7 @@ type DockerOptions struct {
 	Files   int64  // open files a process; 0: the engine's
 	Runtime string // OCI runtime; empty: the engine's default
 	DNS     []string
+	Public  bool // take images of registries on public addresses only
 }
 
 // Docker is the Runtime on a Docker engine. Its objects carry the labels of package plan.
@@ -41,7 +42,8 @@ type Docker struct {
 	opts DockerOptions
 
 	mu    sync.Mutex
-	major int // of the engine's version, 0: not asked yet
+	major int    // of the engine's version, 0: not asked yet
+	root  string // folder in which the engine keeps its images, where it is on this machine; empty: not known
 }
 
 // NewDocker uses the engine of the options or the one that the environment names (DOCKER_HOST …), by default the local

@@ -29,14 +29,14 @@ func (d *Docker) Pull(ctx context.Context, ref string, progress func(Progress)) 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	layers, err := image.Layers(ctx, ref, image.Options{})
-	switch {
-	case errors.Is(err, image.ErrUnreachable):
-		layers = nil // the engine may have a mirror or a proxy that we do not know of
-	case err != nil:
-		return imageFault(ref, err)
+	layers, err := d.layers(ctx, ref)
+	if err != nil {
+		return err
 	}
 	bar := newBar(layers)
+	if err := room(bar.progress().Total, d.imageDir(ctx)); err != nil {
+		return err
+	}
 	progress(bar.progress())
 	resp, err := d.api.ImagePull(ctx, ref, client.ImagePullOptions{})
 	if err != nil {
@@ -59,6 +59,43 @@ func (d *Docker) Pull(ctx context.Context, ref string, progress func(Progress)) 
 	}
 	progress(bar.done())
 	return nil
+}
+
+// layers asks the registry for the image's parts. None, without an error, means that only the engine can tell.
+func (d *Docker) layers(ctx context.Context, ref string) ([]image.Layer, error) {
+	if d.opts.Public {
+		if err := image.CheckPublic(ctx, ref); err != nil {
+			return nil, imageFault(ref, err)
+		}
+	}
+	layers, err := image.Layers(ctx, ref, image.Options{Public: d.opts.Public})
+	switch {
+	case errors.Is(err, image.ErrUnreachable):
+		return nil, nil // the engine may have a mirror or a proxy that we do not know of
+	case err != nil:
+		return nil, imageFault(ref, err)
+	}
+	return layers, nil
+}
+
+// imageDir is the folder of the engine's images, or empty if the engine does not say, or is not on this machine.
+func (d *Docker) imageDir(ctx context.Context) string {
+	d.mu.Lock()
+	root := d.root
+	d.mu.Unlock()
+	if root != "" || !strings.HasPrefix(d.api.DaemonHost(), "unix://") {
+		return root
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	res, err := d.api.Info(ctx, client.InfoOptions{})
+	if err != nil {
+		return "" // the pull itself will say what is wrong
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.root = res.Info.DockerRootDir
+	return d.root
 }
 
 // Forget removes an image that Pull brought. One that is not there, or that a container still needs, is no error.
@@ -105,6 +142,8 @@ func imageFault(ref string, err error) error {
 		return &Fault{Code: CodeImageDenied, Reason: "the registry does not give " + ref + " to everyone: only public images can be used", Err: err}
 	case errors.Is(err, image.ErrBadReference):
 		return &Fault{Code: CodeBadPod, Reason: "bad image reference " + ref, Err: err}
+	case errors.Is(err, image.ErrPrivate):
+		return &Fault{Code: CodeImageDenied, Reason: "this host takes no images of registries on private addresses", Err: err}
 	case errors.Is(err, image.ErrUnreachable):
 		return &Fault{Code: CodeRegistry, Reason: "the registry of " + ref + " does not answer", Err: err}
 	}

@@ -29,6 +29,7 @@ const ShimCommand = "pod-shim"
 // ProcessOptions say how plain processes run.
 type ProcessOptions struct {
 	Root     string // folder of images, pods and volumes; belongs to one node
+	Public   bool   // take images of registries on public addresses only
 	NoChroot bool   // run in the unpacked image's folder only, even where a change of root is allowed
 }
 
@@ -45,6 +46,7 @@ type Process struct {
 	chroot   bool
 	owner    bool // may give files away and take other users' names
 	shimExec string
+	public   bool // registries
 
 	mu       sync.Mutex
 	watchers map[*processWatch]bool
@@ -92,7 +94,7 @@ func NewProcess(o ProcessOptions) (*Process, error) {
 		}
 	}
 	emptyFolder(filepath.Join(root, "tmp")) // what was half made or half removed when a node ended
-	p := &Process{root: root, shimExec: "/proc/self/exe", watchers: map[*processWatch]bool{}}
+	p := &Process{root: root, public: o.Public, shimExec: "/proc/self/exe", watchers: map[*processWatch]bool{}}
 	p.owner = os.Geteuid() == 0 && capable(unix.CAP_CHOWN) && capable(unix.CAP_SETUID)
 	p.chroot = !o.NoChroot && p.owner && capable(unix.CAP_SYS_ADMIN) && capable(unix.CAP_SYS_CHROOT)
 	return p, nil

@@ -11,6 +11,7 @@ const ShimCommand = "pod-shim"
 type ProcessOptions struct {
 	Root     string
 	NoChroot bool
+	Public   bool
 }
 
 // NewProcess is for Linux only.

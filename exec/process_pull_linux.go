@@ -38,7 +38,12 @@ func (p *Process) Pull(ctx context.Context, ref string, progress func(Progress))
 		progress(Progress{Done: size, Total: size})
 		return nil
 	}
-	img, err := image.Open(ctx, ref, image.Options{})
+	if p.public {
+		if err := image.CheckPublic(ctx, ref); err != nil {
+			return pullFault(ref, err)
+		}
+	}
+	img, err := image.Open(ctx, ref, image.Options{Public: p.public})
 	if err != nil {
 		return pullFault(ref, err)
 	}
@@ -49,6 +54,9 @@ func (p *Process) Pull(ctx context.Context, ref string, progress func(Progress))
 	counted, bar, err := countLayers(img, progress)
 	if err != nil {
 		return pullFault(ref, err)
+	}
+	if err := room(bar.now.Total, p.root); err != nil {
+		return err
 	}
 	if err := p.saveImage(ref, counted); err != nil {
 		if ctx.Err() != nil {

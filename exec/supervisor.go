@@ -13,12 +13,13 @@ import (
 
 // The supervisor's clockwork.
 const (
-	auditEvery    = 20 * time.Second       // look at everything, in case a hint was lost: a third of what E1 allows
-	pingEvery     = 2 * time.Second        // while the engine is away
-	progressEvery = 500 * time.Millisecond // as often as a bar on a screen needs
-	retryFirst    = time.Second            // after the engine failed without being away, doubling
-	retryMax      = 30 * time.Second
-	failedStart   = 10 * time.Second // exit 126 or 127 within it is a command that could not be run
+	auditEvery       = 20 * time.Second       // look at everything, in case a hint was lost: a third of what E1 allows
+	pingEvery        = 2 * time.Second        // while the engine is away
+	progressEvery    = 500 * time.Millisecond // as often as a bar on a screen needs
+	retryFirst       = time.Second            // after the engine failed without being away, doubling
+	retryMax         = 30 * time.Second
+	registryPatience = 10 * time.Minute // for the network to come up after a power cut, with a router that starts slowly
+	failedStart      = 10 * time.Second // exit 126 or 127 within it is a command that could not be run
 )
 
 // A Supervisor makes pods be as the core wants them. It has one worker goroutine for each lease, which alone acts on that

@@ -6,9 +6,12 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,7 +83,8 @@ func (f *toy) Create(_ context.Context, c plan.Config) (string, error) {
 		return "", err
 	}
 	f.mu.Lock()
-	f.have = append(f.have, plan.Have{ID: c.Name, Lease: c.Labels[plan.LabelLease], Start: 1, State: plan.Created})
+	start, _ := strconv.ParseUint(c.Labels[plan.LabelStart], 10, 32)
+	f.have = append(f.have, plan.Have{ID: c.Name, Lease: c.Labels[plan.LabelLease], Start: uint32(start), State: plan.Created})
 	f.mu.Unlock()
 	if f.create != nil {
 		return "", f.create()
@@ -356,6 +360,49 @@ func TestPullIsCutShortWhenItIsNotWantedAnyMore(t *testing.T) {
 			}
 			if time.Since(begin) != 0 || slices.Contains(k, Failed) || f.count("create") != 0 || (phase == plan.Remove) != slices.Contains(k, Removed) {
 				t.Fatalf("%s: got %v, %d creates", phase, k, f.count("create"))
+			}
+		})
+	}
+}
+
+// After a power cut the network comes up later than the node.
+func TestPullWaitsForNamesAndAgainForRegistries(t *testing.T) {
+	noNames := &Fault{Code: CodeRegistry, Reason: "no names", Err: &net.DNSError{Err: "server misbehaving", IsTemporary: true}}
+	noSuch := &Fault{Code: CodeRegistry, Reason: "no such name", Err: &net.DNSError{Err: "no such host", IsNotFound: true}}
+	silent := &Fault{Code: CodeRegistry, Reason: "silent"}
+	for _, tt := range []struct {
+		start uint32
+		fault *Fault
+		waits bool
+	}{{1, noNames, true}, {1, noSuch, false}, {1, silent, false}, {2, silent, true}, {2, &Fault{Code: CodeImageDenied}, false}} {
+		f := newToy()
+		var back atomic.Bool
+		f.pull = func(context.Context, func(Progress)) error {
+			if back.Load() {
+				return nil
+			}
+			return tt.fault
+		}
+		again := []plan.Want{{Pod: toyPod, Phase: plan.Run, Start: tt.start, Grace: time.Second}}
+		inBubble(t, f, func(s *Supervisor, got *told) {
+			s.Want(again)
+			after(registryPatience - time.Minute)
+			if failed := slices.Contains(got.kinds(), Failed); failed == tt.waits {
+				t.Errorf("start %d, %s: failed %v, want %v", tt.start, tt.fault.Reason, failed, !tt.waits)
+			}
+			back.Store(true)
+			after(time.Minute)
+			if started := f.count("start") == 1; started != tt.waits {
+				t.Errorf("start %d, %s: started %v when the network is back, want %v", tt.start, tt.fault.Reason, started, tt.waits)
+			}
+		})
+		f = newToy()
+		f.pull = func(context.Context, func(Progress)) error { return tt.fault }
+		inBubble(t, f, func(s *Supervisor, got *told) {
+			s.Want(again)
+			after(registryPatience + time.Minute)
+			if e := got.last(Failed); e.Stage != StagePull || e.Code != tt.fault.Code {
+				t.Errorf("start %d, %s: after the patience got %v", tt.start, tt.fault.Reason, got.kinds())
 			}
 		})
 	}

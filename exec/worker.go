@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,6 +30,7 @@ type worker struct {
 	ended uint32            // newest start that failed, ended or was lost: not to be tried again (P1)
 	halt  halt
 	retry time.Duration
+	away  away
 }
 
 // A sight is what the core was told of one start of a container.
@@ -42,6 +44,12 @@ type sight struct {
 type halt struct {
 	container string
 	kill      time.Time
+}
+
+// away is a registry that a start waits for.
+type away struct {
+	start uint32
+	since time.Time
 }
 
 var errStalled = errors.New("exec: pull without progress")
@@ -397,13 +405,27 @@ func (w *worker) failed(ctx context.Context, stage Stage, start uint32, err erro
 		return nil
 	}
 	fault := faultOf(err)
-	if fault.Code == CodeEngineDown {
+	if fault.Code == CodeEngineDown || stage == StagePull && w.patient(start, fault) {
 		return err
 	}
 	w.ended = max(w.ended, start)
 	w.s.log.Info("start failed", "lease", w.lease, "start", start, "stage", string(stage), "err", err)
 	w.emit(Event{Kind: Failed, Start: start, Stage: stage, Code: fault.Code, Reason: fault.Reason})
 	return nil
+}
+
+// patient says whether to try a pull again. After a power cut a pod can be due before names can be looked up and registries
+// reached. A first start of a registry that does not answer fails at once instead: its user waits, and can take another image.
+func (w *worker) patient(start uint32, fault *Fault) bool {
+	var lookup *net.DNSError
+	noNames := errors.As(fault, &lookup) && !lookup.IsNotFound
+	if fault.Code != CodeRegistry || start == 1 && !noNames {
+		return false
+	}
+	if w.away.start != start {
+		w.away = away{start, time.Now()}
+	}
+	return time.Since(w.away.since) < registryPatience
 }
 
 func (w *worker) emit(e Event) {

@@ -78,12 +78,13 @@ func (n *Node) Inventory(ctx context.Context) ([]member.Device, member.Machine, 
 		devices = append(devices, member.Device{UUID: d.UUID, Model: d.Name, MemoryMiB: uint32(d.MemoryMiB), Simulated: d.Simulated})
 		m.Driver, m.CUDA = d.Driver, d.CUDA
 	}
+	n.pods.measure(m, len(devices))
 	return devices, m, n.checks(devices, m, err), nil
 }
 
 func (n *Node) machine(ctx context.Context) member.Machine {
 	name, version := n.pods.describe(ctx)
-	m := member.Machine{CPU: cpuModel(), Cores: uint16(min(runtime.NumCPU(), 65535)), OS: runtime.GOOS + "/" + runtime.GOARCH, Runtime: name, Engine: clip(version, 96)}
+	m := member.Machine{CPU: cpuModel(), Cores: cores(), OS: runtime.GOOS + "/" + runtime.GOARCH, Runtime: name, Engine: clip(version, 96)}
 	m.MemoryMiB = memoryMiB()
 	if free, err := freeSpace(n.opts.Config.Home); err == nil {
 		m.DiskGiB = uint32(free >> 30)
@@ -124,6 +125,8 @@ func memoryMiB() uint32 {
 	v, _ := strconv.ParseUint(kb, 10, 64)
 	return uint32(v >> 10)
 }
+
+func cores() uint16 { return uint16(min(runtime.NumCPU(), 65535)) }
 
 // field is the value behind the first line of a file that begins with a name.
 func field(file, name string) string {

@@ -117,7 +117,7 @@ func New(o Options) (*Node, error) {
 		n.events, err = openEvents(s)
 	}
 	if err == nil {
-		n.pods, err = newPods(o, n.self, n.marketID, n.put)
+		n.pods, err = newPods(n)
 	}
 	if err == nil {
 		err = n.connect()

@@ -7,15 +7,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"souk/exec"
-	"souk/exec/image"
 	"souk/exec/plan"
-	"souk/node/config"
+	"souk/node/core/observer"
 	"souk/node/core/step"
 	"souk/p2p/identity"
 	"souk/p2p/member"
@@ -24,17 +24,20 @@ import (
 
 // pods is where the core's wishes meet the container engine. A node that hosts nothing has no engine.
 type pods struct {
-	cfg    config.Config
 	log    *slog.Logger
+	home   string // on every object of this node
 	put    func(context.Context, step.Input)
-	market func() string    // id, for labels
-	sup    *exec.Supervisor // nil: this node hosts no pods
+	market func() string // id, for labels
+	engine *engine       // nil: this node hosts no pods
 
-	mu     sync.Mutex
-	orders []order       // in the order of the core's steps
-	more   chan struct{} // capacity 1: there are orders
-	rt     exec.Runtime
-	closed context.Context // of run
+	mu        sync.Mutex
+	orders    []order          // in the order of the core's steps
+	more      chan struct{}    // capacity 1: there are orders
+	sup       *exec.Supervisor // nil until the engine is known
+	isolation string           // sup's runtime
+	capacity  capacity
+	measured  chan struct{}   // closed when capacity is known
+	closed    context.Context // of run
 }
 
 // order is what one step wants of pods.
@@ -43,57 +46,86 @@ type order struct {
 	all  bool
 }
 
-// engineWait is how long the engine may take to answer when a node starts.
-const engineWait = 3 * time.Second
+// marketEvery is how often a node whose engine hangs on its market looks whether it is in one.
+const marketEvery = 2 * time.Second
 
-func newPods(o Options, self identity.Address, market func() string, put func(context.Context, step.Input)) (*pods, error) {
-	p := &pods{cfg: o.Config, log: o.Log, put: put, market: market, closed: context.Background(), more: make(chan struct{}, 1)}
-	if !o.Config.Role().Has(member.RoleHost) {
+func newPods(n *Node) (*pods, error) {
+	p := &pods{log: n.log, home: n.self.String(), put: n.put, market: n.marketID, closed: context.Background(),
+		more: make(chan struct{}, 1), measured: make(chan struct{})}
+	if !n.opts.Config.Role().Has(member.RoleHost) {
 		return p, nil
 	}
 	var err error
-	if p.rt, err = p.choose(); err != nil {
-		return nil, err
+	p.engine, err = newEngine(n.opts.Config, n.log, func(context.Context) (is, known bool) { // the loop does not run yet
+		c, _ := n.core.Observer().Charter()
+		return c.Testnet, n.core.Observer().Founded()
+	})
+	if err == nil {
+		_, err = p.supervisor(p.closed)
+		p.engine.testnet = n.testnet
 	}
-	p.sup = exec.NewSupervisor(p.rt, self.String(), p.event, o.Log)
-	return p, nil
+	return p, err
 }
 
-// choose takes the engine that the configuration names; auto: Docker where it answers, else plain processes.
-func (p *pods) choose() (exec.Runtime, error) {
-	docker, err := exec.NewDocker(exec.DockerOptions{})
-	if err != nil {
+// testnet asks the running core whether this node's market is one, if there is a market yet.
+func (n *Node) testnet(ctx context.Context) (is, known bool) {
+	v, err := n.Do(ctx, observer.Where{})
+	at, ok := v.(observer.Standing)
+	return at.Testnet, err == nil && ok && at.Market != ""
+}
+
+// supervisor is nil as long as the engine is not known.
+func (p *pods) supervisor(ctx context.Context) (*exec.Supervisor, error) {
+	rt, err := p.engine.runtime(ctx)
+	if err != nil || rt == nil {
 		return nil, err
 	}
-	if p.cfg.Pods() == config.RuntimeDocker {
-		return docker, nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.sup == nil {
+		p.sup, p.isolation = exec.NewSupervisor(rt, p.home, p.event, p.log), rt.Name()
 	}
-	if p.cfg.Pods() == config.RuntimeAuto {
-		ctx, cancel := context.WithTimeout(context.Background(), engineWait)
-		defer cancel()
-		if err = docker.Ping(ctx); err == nil {
-			return docker, nil
-		}
-		p.log.Warn("no container engine answers; pods are plain processes, which only a testnet market takes", "err", err)
-	}
-	return exec.NewProcess(exec.ProcessOptions{Root: p.cfg.PodsDir()})
+	return p.sup, nil
 }
 
 // run keeps the engine as the core wants it, until ctx ends. The pods run on.
 func (p *pods) run(ctx context.Context) error {
-	if p.sup == nil {
+	if p.engine == nil {
 		<-ctx.Done()
 		return context.Cause(ctx)
 	}
+	sup, err := p.supervisor(ctx)
+	for tick := time.NewTicker(marketEvery); sup == nil && err == nil; sup, err = p.supervisor(ctx) {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	if err != nil {
+		return err
+	}
 	var g errgroup.Group
-	g.Go(func() error { p.pass(ctx); return nil })
-	g.Go(func() error { return p.sup.Run(ctx) })
+	g.Go(func() error { p.pass(ctx, sup); return nil })
+	g.Go(func() error { return sup.Run(ctx) })
 	return g.Wait()
+}
+
+// measure takes what this machine has, for the shares of its pods.
+func (p *pods) measure(m member.Machine, gpus int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.capacity = capacity{memory: int64(m.MemoryMiB) << 20, cpus: int64(m.Cores) * 1000, gpus: gpus}
+	select {
+	case <-p.measured:
+	default:
+		close(p.measured)
+	}
 }
 
 // want takes the core's wishes. It does not block: whoever gives them has other peers to answer.
 func (p *pods) want(list []step.PodWant, all bool) {
-	if p.sup == nil {
+	if p.engine == nil {
 		return
 	}
 	p.mu.Lock()
@@ -106,7 +138,7 @@ func (p *pods) want(list []step.PodWant, all bool) {
 }
 
 // pass gives the wishes to the supervisor, in order, until ctx ends.
-func (p *pods) pass(ctx context.Context) {
+func (p *pods) pass(ctx context.Context, sup *exec.Supervisor) {
 	for {
 		select {
 		case <-p.more:
@@ -118,44 +150,57 @@ func (p *pods) pass(ctx context.Context) {
 		p.orders = nil
 		p.mu.Unlock()
 		for _, o := range orders {
-			p.carry(o.list, o.all)
+			p.carry(ctx, sup, o)
 		}
 	}
 }
 
-func (p *pods) carry(list []step.PodWant, all bool) {
-	wants := make([]plan.Want, 0, len(list))
-	for _, w := range list {
-		wants = append(wants, p.translate(w))
+func (p *pods) carry(ctx context.Context, sup *exec.Supervisor, o order) {
+	if slices.ContainsFunc(o.list, func(w step.PodWant) bool { return w.Phase == step.PodRun }) {
+		p.awaitMeasure(ctx)
 	}
-	if all {
-		p.sup.Sync(wants)
+	if len(o.list) > 0 {
+		p.engine.note()
+	}
+	wants := make([]plan.Want, 0, len(o.list))
+	for _, w := range o.list {
+		want := p.translate(w)
+		if w.Phase == step.PodRun && w.Isolation != p.isolation {
+			p.refuse(ctx, w)
+			if !o.all {
+				continue
+			}
+			want.Phase = plan.Stop // to be known, and answered for, without being run
+		}
+		wants = append(wants, want)
+	}
+	if o.all {
+		sup.Sync(wants)
 		return
 	}
-	for i, w := range list {
-		if w.Phase == step.PodRun && !p.allowed(w) {
-			continue
-		}
-		p.sup.Want(wants[i : i+1])
+	sup.Want(wants)
+}
+
+// awaitMeasure waits until a pod's share of the machine can be told. A driver that hangs does not hold up pods for ever:
+// then the machine is shared as if it had the pod's own GPUs only.
+func (p *pods) awaitMeasure(ctx context.Context) {
+	limit := time.NewTimer(inventoryWait)
+	defer limit.Stop()
+	select {
+	case <-p.measured:
+	case <-ctx.Done():
+	case <-limit.C:
+		p.log.Warn("the GPUs are not known in time: pods may have larger shares of this machine than they should")
+		p.measure(member.Machine{MemoryMiB: memoryMiB(), Cores: cores()}, 0)
 	}
 }
 
-// allowed refuses images of registries inside the host's own network, unless the host says otherwise: a pull must not
-// become a way to look around there.
-func (p *pods) allowed(w step.PodWant) bool {
-	if p.cfg.PrivateImages {
-		return true
-	}
-	ctx, cancel := context.WithTimeout(p.closed, engineWait)
-	defer cancel()
-	if !image.Private(ctx, w.Image) {
-		return true
-	}
-	go p.put(p.closed, step.PodEvent{
-		Lease: w.Lease, Start: w.Start, What: step.PodFailed, At: now(), Fault: step.FaultImage,
-		Detail: "this host takes no images of registries on private addresses",
+// refuse tells the core that a pod cannot have the isolation that its terms promise.
+func (p *pods) refuse(ctx context.Context, w step.PodWant) {
+	p.put(ctx, step.PodEvent{
+		Lease: w.Lease, Start: w.Start, What: step.PodFailed, At: now(), Fault: step.FaultEngine,
+		Detail: fmt.Sprintf("the terms promise isolation %q, and this host runs pods with %q", w.Isolation, p.isolation),
 	})
-	return false
 }
 
 func (p *pods) translate(w step.PodWant) plan.Want {
@@ -163,12 +208,16 @@ func (p *pods) translate(w step.PodWant) plan.Want {
 	for _, d := range w.GPUs {
 		gpus = append(gpus, plan.GPU{UUID: d.UUID, Simulated: d.Simulated})
 	}
+	p.mu.Lock()
+	memory, cpus := p.capacity.share(len(w.GPUs))
+	p.mu.Unlock()
 	phase := map[step.PodPhase]plan.Phase{step.PodRun: plan.Run, step.PodStop: plan.Stop, step.PodRemove: plan.Remove}[w.Phase]
 	return plan.Want{
 		Phase: phase, Start: w.Start, Grace: w.Grace.Span(),
 		Pod: plan.Pod{
 			Lease: hex.EncodeToString(w.Lease[:]), Market: p.market(), Image: w.Image, Command: w.Command, Env: w.Env,
 			Disk: int64(w.Disk), Volume: int64(w.Volume), Mount: w.Mount, GPUs: gpus, Grace: w.Grace.Span(),
+			Memory: memory, CPUs: cpus,
 		},
 	}
 }
@@ -232,10 +281,13 @@ func instant(t time.Time) member.Time {
 
 // logs copies a pod's output.
 func (p *pods) logs(ctx context.Context, lease wire.ID, start uint32, follow bool, tail int, stdout, stderr io.Writer) error {
-	if p.sup == nil {
+	p.mu.Lock()
+	sup := p.sup
+	p.mu.Unlock()
+	if sup == nil {
 		return errors.New("this node hosts no pods")
 	}
-	err := p.sup.Logs(ctx, hex.EncodeToString(lease[:]), start, follow, tail, stdout, stderr)
+	err := sup.Logs(ctx, hex.EncodeToString(lease[:]), start, follow, tail, stdout, stderr)
 	if errors.Is(err, exec.ErrNoRun) {
 		return step.Refuse(step.RefuseState, "the pod's container is not there (yet, or any more)")
 	}
@@ -244,18 +296,8 @@ func (p *pods) logs(ctx context.Context, lease wire.ID, start uint32, follow boo
 
 // describe says which engine there is, for people.
 func (p *pods) describe(ctx context.Context) (name, version string) {
-	if p.rt == nil {
+	if p.engine == nil {
 		return "none", "this node hosts no pods"
 	}
-	v, ok := p.rt.(interface {
-		Version(context.Context) (string, error)
-	})
-	if !ok {
-		return p.rt.Name(), ""
-	}
-	version, err := v.Version(ctx)
-	if err != nil {
-		return p.rt.Name(), fmt.Sprintf("does not answer: %v", err)
-	}
-	return p.rt.Name(), version
+	return p.engine.describe(ctx)
 }

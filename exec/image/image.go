@@ -2,8 +2,8 @@
 //
 // Resolve turns what a user writes (pytorch/pytorch:latest) into a *pinned* reference, REPO@sha256:DIGEST: a lease names
 // the digest, so that nobody can swap the image after the price was agreed. Layers says how large its parts are, for
-// honest progress. Private says whether a reference points at the machine itself or at its network, which a host refuses
-// unless its owner names the registry. Build makes an image out of one program of this machine and the libraries it
+// honest progress. CheckPublic says whether a reference points at the machine itself or at its network, which a host refuses
+// unless its owner allows it; with Options.Public no redirect leads there either. Build makes an image out of one program of this machine and the libraries it
 // needs; Serve offers images on a loopback registry, from memory. Together they let a demonstration run with no registry,
 // no engine and no network.
 package image
@@ -12,7 +12,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -31,18 +30,21 @@ var (
 	ErrNotFound     = errors.New("image: not found")
 	ErrDenied       = errors.New("image: access denied")
 	ErrUnreachable  = errors.New("image: registry unreachable")
+	ErrPrivate      = errors.New("image: registry on a private address")
 )
 
 // Deadlines at the edge.
 const (
 	resolveTimeout = 30 * time.Second // a registry that takes longer for a manifest is as good as down
 	lookupTimeout  = 5 * time.Second
+	dialTimeout    = 30 * time.Second
 )
 
 // Options of Resolve, Layers and Open. The zero value asks anonymously for linux/amd64.
 type Options struct {
 	Auth     authn.Authenticator // nil: anonymous
 	Platform v1.Platform         // zero: linux/amd64
+	Public   bool                // connect to public addresses only, wherever a registry redirects to; through no proxy
 }
 
 // A Resolved is an image by its digest.
@@ -134,41 +136,18 @@ func Open(ctx context.Context, ref string, o Options) (v1.Image, error) {
 // Typed wraps an error met while reading an image in the error of this package that it amounts to, if any.
 func Typed(ref string, err error) error { return typed(ref, err) }
 
-// Private says whether ref names a registry on this machine or on its network: a loopback, private, link-local or
-// otherwise not public address, or a name that has such an address. A name that cannot be looked up, and a reference that
-// cannot be read, are private: the answer guards a host's network.
-func Private(ctx context.Context, ref string) bool {
-	r, err := Parse(ref)
-	if err != nil {
-		return true
-	}
-	host := hostOf(r.Context().RegistryStr())
-	if addr, err := netip.ParseAddr(host); err == nil {
-		return !public(addr)
-	}
-	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
-	defer cancel()
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	if err != nil || len(addrs) == 0 {
-		return true
-	}
-	for _, a := range addrs {
-		if !public(a) {
-			return true
-		}
-	}
-	return false
-}
-
 func (o Options) remote(ctx context.Context) []remote.Option {
-	auth, platform := o.Auth, o.Platform
+	auth, platform, way := o.Auth, o.Platform, remote.DefaultTransport
+	if o.Public {
+		way = publicTransport()
+	}
 	if auth == nil {
 		auth = authn.Anonymous
 	}
 	if platform.OS == "" {
 		platform = v1.Platform{OS: "linux", Architecture: "amd64"}
 	}
-	return []remote.Option{remote.WithContext(ctx), remote.WithAuth(auth), remote.WithPlatform(platform),
+	return []remote.Option{remote.WithContext(ctx), remote.WithAuth(auth), remote.WithPlatform(platform), remote.WithTransport(way),
 		remote.WithUserAgent("souk"), remote.WithRetryBackoff(remote.Backoff{Duration: 200 * time.Millisecond, Factor: 3, Steps: 3})}
 }
 
@@ -187,6 +166,8 @@ func typed(ref string, err error) error {
 		return fmt.Errorf("%w: %q does not exist or needs a login: only public images can be used: %w", ErrDenied, ref, err)
 	case errors.As(err, &refused) && refused.StatusCode < http.StatusInternalServerError && refused.StatusCode != http.StatusTooManyRequests:
 		return fmt.Errorf("%w: the registry does not understand %q: %w", ErrBadReference, ref, err)
+	case errors.Is(err, ErrPrivate):
+		return fmt.Errorf("%w: %q leads there: %w", ErrPrivate, ref, err)
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("image: %q: %w", ref, err)
 	case isPlatform(err):
@@ -204,30 +185,4 @@ func loopback(registry string) bool {
 		return addr.IsLoopback()
 	}
 	return host == "localhost"
-}
-
-func hostOf(registry string) string {
-	if host, _, err := net.SplitHostPort(registry); err == nil {
-		return host
-	}
-	return strings.Trim(registry, "[]")
-}
-
-// notPublic are the reserved blocks that netip's own predicates do not cover.
-var notPublic = [...]netip.Prefix{
-	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("192.0.0.0/24"),
-	netip.MustParsePrefix("198.18.0.0/15"), netip.MustParsePrefix("240.0.0.0/4"), netip.MustParsePrefix("64:ff9b::/96"),
-}
-
-func public(a netip.Addr) bool {
-	a = a.Unmap()
-	if !a.IsGlobalUnicast() || a.IsPrivate() {
-		return false
-	}
-	for _, p := range notPublic {
-		if p.Contains(a) {
-			return false
-		}
-	}
-	return true
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -126,12 +127,41 @@ func TestPrivateRegistries(t *testing.T) {
 	for ref, want := range map[string]bool{
 		"127.0.0.1:5000/x": true, "localhost:5000/x": true, "localhost/x": true, "10.1.2.3/x": true, "192.168.0.9:80/x": true,
 		"172.16.5.4/x": true, "169.254.169.254/x": true, "100.64.1.1/x": true, "[::1]:5000/x": true, "[fd00::1]:80/x": true,
-		"[fe80::1]:80/x": true, "0.0.0.0:80/x": true, "[::ffff:127.0.0.1]:80/x": true, "!!": true,
+		"[fe80::1]:80/x": true, "0.0.0.0:80/x": true, "[::ffff:127.0.0.1]:80/x": true,
 		"8.8.8.8/x": false, "[2001:4860:4860::8888]:443/x": false,
 	} {
-		if got := Private(context.Background(), ref); got != want {
-			t.Errorf("%q: got %v, want %v", ref, got, want)
+		if err := CheckPublic(context.Background(), ref); errors.Is(err, ErrPrivate) != want || !want && err != nil {
+			t.Errorf("%q: got %v, want private: %v", ref, err, want)
 		}
+	}
+	for ref, want := range map[string]error{"!!": ErrBadReference, "registry.invalid/x": ErrUnreachable} {
+		if err := CheckPublic(context.Background(), ref); !errors.Is(err, want) {
+			t.Errorf("%q: got %v, want %v", ref, err, want)
+		}
+	}
+}
+
+// Whatever leads there, a redirect too: nothing is asked of this machine's own network.
+func TestPublicTransportConnectsToNoPrivateAddress(t *testing.T) {
+	asked := make(chan string, 10)
+	lan := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked <- r.URL.Path }))
+	defer lan.Close()
+	_, port, err := net.SplitHostPort(lan.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{"127.0.0.1", "localhost"} {
+		_, err := (&http.Client{Transport: publicTransport()}).Get("http://" + net.JoinHostPort(host, port))
+		if !errors.Is(err, ErrPrivate) {
+			t.Errorf("%s: got %v, want %v", host, err, ErrPrivate)
+		}
+	}
+	ref := lan.Listener.Addr().String() + "/x:1"
+	if _, err := Layers(context.Background(), ref, Options{Public: true}); !errors.Is(err, ErrPrivate) {
+		t.Errorf("layers: got %v, want %v", err, ErrPrivate)
+	}
+	if len(asked) > 0 {
+		t.Errorf("asked for %s", <-asked)
 	}
 }
 
