@@ -29,7 +29,7 @@ func (h *Host) alive(ctx *step.Context, r step.Request) *step.Refusal {
 	}
 	if seen := merge(l.Map, market.Answered{Top: a.Top, Bits: a.Answered}); seen != l.Map {
 		l.Map = seen
-		h.leases.Touch(a.Lease)
+		h.touch(a.Lease)
 	}
 	h.closeMinutes(ctx, a.Lease, l, true)
 	reply := market.AliveReply{
@@ -39,10 +39,10 @@ func (h *Host) alive(ctx *step.Context, r step.Request) *step.Refusal {
 	switch running := l.State == market.StateRunning; {
 	case running && l.Said == 0:
 		l.Said = ctx.Minute()
-		h.leases.Touch(a.Lease)
+		h.touch(a.Lease)
 	case !running && !l.Quiet.Has(ctx.Minute()):
 		l.Quiet = l.Quiet.With(ctx.Minute())
-		h.leases.Touch(a.Lease)
+		h.touch(a.Lease)
 	}
 	objects := []wire.Object{wire.Draft(reply)}
 	if !l.Notice.IsZero() && (l.State == market.StateStopping || l.State == market.StateOutbid || l.TermAt != 0) {
@@ -96,11 +96,14 @@ func (h *Host) voucher(ctx *step.Context, r step.Request) *step.Refusal {
 	case c.Total != entry.Owed:
 		return step.Refuse(step.RefuseVoucher, "entry %d owes %s, the voucher says %s", c.Seq, entry.Owed.Text(), c.Total.Text())
 	}
+	if minute, err := minuteOf(ctx, l.Terms.Tariff); err == nil && c.Total-l.Vouched >= max(1, minute) {
+		h.absolve(l.Terms.Consumer)
+	}
 	l.Voucher, l.Vouched, l.VouchedSeq, l.Paid = v.Object(), c.Total, c.Seq, entry.Entry
 	if l.Vouched >= l.EntryOwed {
 		l.Due = 0
 	}
-	h.leases.Touch(c.Lease)
+	h.touch(c.Lease)
 	ctx.Reply(r.ID, step.OpOK, nil)
 	return nil
 }
@@ -132,6 +135,8 @@ func (h *Host) command(ctx *step.Context, r step.Request) *step.Refusal {
 	case c.Seq <= l.Command:
 		ctx.Reply(r.ID, step.OpOK, step.CommandAnswer{Seq: l.Command, LogSeq: h.log.Get().Seq})
 		return nil
+	case l.State == market.StateEnded && c.Order != market.CommandRemove:
+		return step.Refuse(step.RefuseState, "the lease has ended")
 	}
 	if res, ok := step.Find[ledger.Reservation](r.Objects); ok {
 		h.takeReservation(c.Lease, res.Value())
@@ -142,8 +147,10 @@ func (h *Host) command(ctx *step.Context, r step.Request) *step.Refusal {
 		}
 	}
 	l.Command = c.Seq
-	h.leases.Touch(c.Lease)
-	h.write(ctx, market.LogEntry{Entry: market.EntryCommand, Lease: c.Lease, Cause: v.Ref()})
+	h.touch(c.Lease)
+	if l.changedBy(c.Order) {
+		h.write(ctx, market.LogEntry{Entry: market.EntryCommand, Lease: c.Lease, Cause: v.Ref()})
+	}
 	switch c.Order {
 	case market.CommandStop:
 		if l.Desire == market.DesireRun {
@@ -160,6 +167,21 @@ func (h *Host) command(ctx *step.Context, r step.Request) *step.Refusal {
 	return nil
 }
 
+// changedBy reports whether an order changes anything: it is logged then, and only then. As a stop wants a start before
+// it, what bounds the starts bounds the log.
+func (l *lease) changedBy(o market.CommandKind) bool {
+	switch o {
+	case market.CommandStop:
+		return l.Desire == market.DesireRun && l.State.Owns()
+	case market.CommandRemove:
+		return l.Desire != market.DesireEnd || l.Unlocked != 0
+	}
+	return true
+}
+
+// startsMost is how many starts of one pod a minute may have.
+const startsMost = 8
+
 // mayStart holds the GPUs of a stopped pod, if they are to be had, and checks that it is paid for.
 func (h *Host) mayStart(ctx *step.Context, c market.Command, l *lease) *step.Refusal {
 	switch l.State {
@@ -167,15 +189,21 @@ func (h *Host) mayStart(ctx *step.Context, c market.Command, l *lease) *step.Ref
 	default:
 		return step.Refuse(step.RefuseState, "the pod is %v", l.State)
 	}
+	h.closeMinutes(ctx, c.Lease, l, true) // one of them may be billed
 	switch {
 	case !h.engine || !h.known:
 		return step.Refuse(step.RefuseWithdrawn, "this host's container engine does not answer now")
 	case l.Vouched < l.EntryOwed:
 		return step.Refuse(step.RefuseUnpaid, "a voucher for %s is due first", l.EntryOwed.Text())
-	case !h.flush(ctx, c.Lease, l):
+	case !h.flush(ctx, c.Lease, l): // storage that only this closes may be paid for later
 		return step.Refuse(step.RefuseUnpaid, "the minutes until the stop are not settled yet")
+	case l.StartsIn == ctx.Minute() && l.Starts >= startsMost:
+		return step.Refuse(step.RefuseCooldown, "%d starts in one minute are enough", startsMost)
 	case l.Terms.Minutes > 0 && l.Ran >= l.Terms.Minutes:
 		return step.Refuse(step.RefuseState, "the lease's %d minutes are used up", l.Terms.Minutes)
+	}
+	if no := h.patient(ctx, l.Terms.Consumer); no != nil {
+		return no
 	}
 	zero := l.Zero
 	l.Zero = c.Zero
@@ -213,9 +241,17 @@ func (h *Host) mayStart(ctx *step.Context, c market.Command, l *lease) *step.Ref
 // start takes a stopped pod up again.
 func (h *Host) start(ctx *step.Context, c market.Command, l *lease) {
 	m := ctx.Minute()
-	if l.Lapse.Minute != m && l.mayOweMinimum(ctx.Clock, m) {
+	switch lapses := l.mayOweMinimum(ctx.Clock, m); {
+	case lapses && l.Lapse.Minute != m:
 		l.Lapse = lapse{m, l.Run.ID, l.Said}
+	case !lapses && l.Ordered && !l.Counted && !l.Weighed:
+		h.held(ctx, c.Lease, l)
 	}
+	if l.StartsIn != m {
+		l.StartsIn, l.Starts = m, 0
+	}
+	l.Starts++
+	l.Weighed, l.Evicts, l.Asked, l.Told = false, false, 0, 0
 	l.Ordered, l.Zero, l.Lowered, l.Desire = true, c.Zero, true, market.DesireRun
 	l.Run, l.StopAt, l.StopFor, l.Said = run{}, 0, 0, 0
 	h.set(ctx, c.Lease, l, market.StateCertified, market.ReasonConsumer)
@@ -229,6 +265,7 @@ func (h *Host) start(ctx *step.Context, c market.Command, l *lease) {
 		panic("host: a hold of this very step is gone: " + err.Error())
 	}
 	h.alloc.Touch()
+	l.Evicts = len(victims) > 0
 	for _, v := range victims {
 		h.displace(ctx, v, c.Lease, l)
 	}

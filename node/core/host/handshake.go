@@ -120,6 +120,9 @@ func (h *Host) mayAsk(ctx *step.Context, r step.Request, q market.Request) *step
 	case ctx.Now < a.until:
 		return step.Refuse(step.RefuseCooldown, "you let %d quotes expire; ask again in %d s", a.count, (a.until-ctx.Now)/member.Second+1)
 	}
+	if no := h.patient(ctx, q.Consumer); no != nil {
+		return no
+	}
 	for _, id := range h.holds.Keys() {
 		if o := h.holds.Get(id); !o.Dead && id != q.Lease && o.Consumer == q.Consumer {
 			return step.Refuse(step.RefuseCooldown, "you have an open quote here; accept or decline it first")
@@ -222,7 +225,7 @@ func (h *Host) accept(ctx *step.Context, r step.Request) *step.Refusal {
 	if err != nil || wire.Draft(want).Ref(ctx.Market) != v.Ref() || v.Value().Consumer != r.Peer {
 		return step.Refuse(step.RefuseBadRequest, "the signed terms are not those of the quote")
 	}
-	if no := h.covers(ctx, want, res.Value()); no != nil {
+	if no := h.covers(ctx, quote.At, want, res.Value()); no != nil {
 		return no
 	}
 	req, err := wire.Decode[market.Request](hold.Request)
@@ -258,7 +261,7 @@ func (h *Host) certify(ctx *step.Context, r step.Request, v wire.Verified[market
 		Desire: market.DesireRun, Ordered: true, At: ctx.Now, Since: ctx.Now,
 		Place:    ledger.Place{Head: ref, Next: cert.Minute},
 		SettleAt: ctx.Clock.Tick((ctx.Minute()/member.HourMinutes + 1) * member.HourMinutes),
-		Lowered:  true,
+		Lowered:  true, Evicts: len(victims) > 0,
 	})
 	ctx.Notify("lease.certified", id, "lease "+id.Short()+": "+t.Type.String()+", "+t.Model+", "+t.Rate.Text()+" per GPU-hour, for "+t.Consumer.Short())
 	for _, victim := range victims {
@@ -284,7 +287,7 @@ func (h *Host) displace(ctx *step.Context, id, winner wire.ID, by *lease) {
 		Kill: term + member.Time(l.Terms.Grace)*member.Second, Rate: uint64(by.Terms.Rate), LogSeq: h.log.Get().Seq + 1,
 	}
 	l.Notice = wire.Draft(n)
-	h.leases.Touch(id)
+	h.touch(id)
 	h.write(ctx, market.LogEntry{Entry: market.EntryNotice, Lease: id, Leases: []wire.ID{winner}, Reason: market.ReasonOutbid, Rate: by.Terms.Rate, Until: n.Kill})
 	ctx.Notify("lease.outbid", id, "lease "+id.Short()+" is displaced by "+by.Terms.Type.String()+" at "+by.Terms.Rate.Text()+" per GPU-hour")
 	if l.Terms.Notice == 0 || l.State == market.StateCertified {
@@ -294,8 +297,9 @@ func (h *Host) displace(ctx *step.Context, id, winner wire.ID, by *lease) {
 	l.TermAt = term
 }
 
-// covers checks that a reservation pays for a lease.
-func (h *Host) covers(ctx *step.Context, t market.Terms, r ledger.Reservation) *step.Refusal {
+// covers checks that a reservation pays for a lease that was quoted then. One from before the quote may be released by
+// now: the host's word on an earlier quote of the same lease is enough for that.
+func (h *Host) covers(ctx *step.Context, quoted member.Time, t market.Terms, r ledger.Reservation) *step.Refusal {
 	rate, err := t.Tariff.Rate(ledger.StatusRunning)
 	if err != nil {
 		return step.Refuse(step.RefuseReservation, "the price overflows")
@@ -307,6 +311,8 @@ func (h *Host) covers(ctx *step.Context, t market.Terms, r ledger.Reservation) *
 		return step.Refuse(step.RefuseReservation, "the reservation is for another lease")
 	case r.MaxRate < rate:
 		return step.Refuse(step.RefuseReservation, "the reservation's highest rate is under that of the terms")
+	case r.Opened < quoted-member.Time(ctx.Policy.Hold+ctx.Policy.Skew)*member.Second:
+		return step.Refuse(step.RefuseReservation, "the reservation is older than the quote")
 	case r.RedeemBy < ctx.Now+member.Day:
 		return step.Refuse(step.RefuseReservation, "the reservation ends too soon")
 	}
@@ -388,7 +394,7 @@ func (h *Host) cool(ctx *step.Context, who identity.Address, free int) {
 	a := h.abandoned[who]
 	a.count = min(a.count+1, 32)
 	if over := a.count - free; over > 0 {
-		a.until = ctx.Now + min(member.Hour, member.Time(ctx.Policy.Cooldown)*member.Second<<min(over-1, 16))
+		a.until = ctx.Now + pause(ctx, over)
 	}
 	h.abandoned[who] = a
 }

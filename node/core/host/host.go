@@ -73,6 +73,7 @@ type Host struct {
 	beat   *step.Cell[chainEnd]
 	holds  *step.Map[wire.ID, hold]
 	leases *step.Map[wire.ID, lease]
+	blames *step.Cell[[]blame]         // by consumer
 	off    *step.Cell[market.Answered] // minutes in which the engine was down
 	away   *step.Cell[market.Answered] // minutes in which this node was down
 
@@ -107,7 +108,7 @@ func New(w World) *Host {
 		sale:  step.NewCell[sale]("sale"), alloc: step.NewCell[market.Table]("gpus"),
 		log: step.NewCell[chainEnd]("lease-log"), beat: step.NewCell[chainEnd]("beat"),
 		holds: step.ByID[hold](table.HostHold), leases: step.ByID[lease](table.HostLease),
-		off: step.NewCell[market.Answered]("engine-off"), away: step.NewCell[market.Answered]("node-off"),
+		blames: step.NewCell[[]blame]("blames"), off: step.NewCell[market.Answered]("engine-off"), away: step.NewCell[market.Answered]("node-off"),
 		engine: true, unseen: map[wire.ID]bool{}, pulls: map[wire.ID][2]int64{},
 		progress: map[wire.ID]member.Time{},
 		awaiting: map[uint64]func(*step.Context, step.Response){}, retry: map[wire.ID]member.Time{},
@@ -117,7 +118,7 @@ func New(w World) *Host {
 
 // Keepers is the durable state.
 func (h *Host) Keepers() []step.Keeper {
-	return []step.Keeper{h.sale, h.alloc, h.log, h.beat, h.holds, h.leases, h.off, h.away}
+	return []step.Keeper{h.sale, h.alloc, h.log, h.beat, h.holds, h.leases, h.blames, h.off, h.away}
 }
 
 // Boot tells the engine what it should be running, and waits for its word before it closes any minute.
@@ -219,7 +220,7 @@ func (h *Host) ail(ctx *step.Context) {
 				ctx.Notify("lease.gpu", id, "lease "+id.Short()+": GPU "+g.UUID+" is gone; its minutes are not billed")
 			}
 			l.Sick = l.Sick.With(ctx.Minute())
-			h.leases.Touch(id)
+			h.touch(id)
 			break
 		}
 	}
@@ -248,6 +249,11 @@ func (h *Host) write(ctx *step.Context, e market.LogEntry) identity.Hash {
 	ctx.Put(table.Key(table.LeaseLog, ctx.Self[:], table.Uint64(e.Seq)), obj)
 	h.log.Put(chainEnd{Seq: e.Seq, Head: ref, Minute: e.Minute})
 	return ref
+}
+
+// touch notes that a lease has changed.
+func (h *Host) touch(id wire.ID) {
+	h.leases.Touch(id)
 }
 
 // Tick does what is due, and says when something is due next.

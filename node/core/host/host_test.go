@@ -109,6 +109,7 @@ func TestReservationsThatFitNotAreRefused(t *testing.T) {
 		"at a lower rate":  func(r *ledger.Reservation) { r.MaxRate-- },
 		"ending soon":      func(r *ledger.Reservation) { r.RedeemBy = noon + member.Hour },
 		"too small":        func(r *ledger.Reservation) { r.Cap = 149_999_999 },
+		"of before":        func(r *ledger.Reservation) { r.Opened = noon - 41*member.Second },
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := open(t)
@@ -383,5 +384,66 @@ func TestQuoteEndsAtItsTime(t *testing.T) {
 	b.now += 10 * member.Second // and nothing has woken the node since
 	if r := b.accept(d); r.Refusal == nil || r.Refusal.Code != step.RefuseExpired {
 		t.Errorf("got %+v", r.Refusal)
+	}
+}
+
+func TestReservationOfAnEarlierQuoteBuysNothing(t *testing.T) {
+	b := open(t)
+	d := b.newDeal(wire.ID{1}, "alice", market.OnDemand, 600_000_000)
+	b.must(b.request(d))
+	old := d.res
+	b.must(b.ask(d.by, step.OpDecline, step.LeaseBody{Lease: d.id})) // the host's NoLease releases it
+	b.to(b.now + 49*member.Hour)                                     // the host has forgotten the id
+	b.must(b.request(d))
+	d.res = old
+	if r := b.accept(d); r.Refusal == nil || r.Refusal.Code != step.RefuseReservation {
+		t.Errorf("got %+v", r.Refusal)
+	}
+}
+
+func TestOrdersWithoutEffectAreNotLogged(t *testing.T) {
+	b, d := running(t)
+	b.must(b.order(d, market.CommandStop, false))
+	before := len(b.logs)
+	for range 20 {
+		b.must(b.order(d, market.CommandStop, false))
+	}
+	b.to(b.now + 5*member.Second)
+	if got := len(b.logs) - before; got != 2 { // stopped, free
+		t.Errorf("%d entries follow 20 stops of a pod that stops, want 2", got)
+	}
+	b.must(b.order(d, market.CommandRemove, false))
+	b.to(b.now + 2*member.Hour/60)
+	before = len(b.logs)
+	for range 20 {
+		b.must(b.order(d, market.CommandRemove, false))
+		if r := b.order(d, market.CommandStop, false); r.Refusal == nil || r.Refusal.Code != step.RefuseState {
+			t.Fatalf("a stop of an ended lease: %+v", r.Refusal)
+		}
+	}
+	if got := len(b.logs) - before; got != 0 {
+		t.Errorf("%d entries of orders to an ended lease", got)
+	}
+}
+
+func TestStartsOfOneMinuteAreBounded(t *testing.T) {
+	b, d := running(t)
+	b.to(noon + 242*member.Second) // 12:04:02: all is paid
+	b.must(b.order(d, market.CommandStop, false))
+	b.to(b.now + 2*member.Second)
+	n := 0
+	for range 14 {
+		d.res.Seq++
+		if r := b.order(d, market.CommandStart, false); r.Refusal != nil {
+			break
+		}
+		b.up(d.id)
+		b.to(b.now + 2*member.Second) // a keep-alive is told that it runs
+		b.must(b.order(d, market.CommandStop, false))
+		b.to(b.now + 2*member.Second)
+		n++
+	}
+	if n != 8 {
+		t.Errorf("%d starts in one minute, want 8", n)
 	}
 }

@@ -61,6 +61,12 @@ type lease struct {
 	Had         bool               `cbor:"46,keyasint"` // a container of the lease has been up: there is data
 	Sick        market.Answered    `cbor:"47,keyasint"` // minutes in which one of its GPUs was missing
 	Lapse       lapse              `cbor:"48,keyasint"`
+	Weighed     bool               `cbor:"49,keyasint"` // that start was held against the consumer, or is excused
+	Evicts      bool               `cbor:"50,keyasint"` // somebody had to go for that start
+	Asked       member.Minute      `cbor:"51,keyasint"` // first minute of those in which the bank was asked for more and did not answer
+	Told        member.Minute      `cbor:"52,keyasint"` // in which the bank last said what it sets aside for that start
+	Starts      uint8              `cbor:"53,keyasint"` // ordered in minute StartsIn
+	StartsIn    member.Minute      `cbor:"54,keyasint"`
 }
 
 // billed is a usage entry that changed what is owed.
@@ -117,7 +123,7 @@ func (h *Host) set(ctx *step.Context, id wire.ID, l *lease, to market.State, why
 		panic("host: " + err.Error())
 	}
 	l.State, l.Reason, l.Since = to, why, ctx.Now
-	h.leases.Touch(id)
+	h.touch(id)
 	h.write(ctx, market.LogEntry{Entry: market.EntryState, Lease: id, State: to, Reason: why})
 	text := "lease " + id.Short() + " is " + to.String()
 	if why != market.ReasonNone {
@@ -161,7 +167,7 @@ func (h *Host) begin(ctx *step.Context, id wire.ID, l *lease, ordered bool, why 
 	l.Desire = market.DesireRun
 	delete(h.pulls, id)
 	h.set(ctx, id, l, market.StateSetup, why)
-	h.leases.Touch(id)
+	h.touch(id)
 	h.want(ctx, id, l)
 }
 
@@ -202,7 +208,7 @@ func (h *Host) release(ctx *step.Context, id wire.ID, l *lease) {
 	} else if !h.alloc.Get().Drop(id) {
 		return
 	}
-	h.leases.Touch(id)
+	h.touch(id)
 	h.alloc.Touch()
 	h.stale = true
 	h.takeReady(ctx)
@@ -213,7 +219,7 @@ func (h *Host) stop(ctx *step.Context, id wire.ID, l *lease, why market.Reason) 
 	switch {
 	case l.State == market.StateCertified:
 		l.StopFor = why
-		h.leases.Touch(id)
+		h.touch(id)
 		h.set(ctx, id, l, market.StateStopped, why)
 		h.release(ctx, id, l)
 		h.stopped(ctx, id, l)
@@ -237,7 +243,7 @@ func (h *Host) Pod(ctx *step.Context, e step.PodEvent) {
 	switch {
 	case e.What == step.PodRemoved:
 		l.Wiped = l.State == market.StateEnded
-		h.leases.Touch(e.Lease)
+		h.touch(e.Lease)
 		return
 	case e.Start != l.Start && e.What != step.PodAbsent, !l.State.Up():
 		return
@@ -247,7 +253,7 @@ func (h *Host) Pod(ctx *step.Context, e step.PodEvent) {
 		return
 	}
 	delete(h.unseen, e.Lease)
-	h.leases.Touch(e.Lease)
+	h.touch(e.Lease)
 	switch e.What {
 	case step.PodStarted:
 		h.started(ctx, e.Lease, l, e)
@@ -387,7 +393,7 @@ func (h *Host) again(ctx *step.Context, id wire.ID, l *lease) {
 	h.set(ctx, id, l, market.StateSetup, market.ReasonPower)
 	l.Start++
 	l.Ordered, l.Counted, l.Run, l.Said = false, false, run{}, 0
-	h.leases.Touch(id)
+	h.touch(id)
 	h.want(ctx, id, l)
 }
 
@@ -395,7 +401,7 @@ func (h *Host) again(ctx *step.Context, id wire.ID, l *lease) {
 // it so, or when there is none; after any other end it is kept for a while.
 func (h *Host) end(ctx *step.Context, id wire.ID, l *lease, why market.Reason) {
 	l.Desire = market.DesireEnd
-	h.leases.Touch(id)
+	h.touch(id)
 	switch {
 	case l.State == market.StateSetup || l.State == market.StateRunning:
 		h.stop(ctx, id, l, why)

@@ -20,6 +20,7 @@ type verdict struct {
 func (h *Host) attend(ctx *step.Context, id wire.ID, l *lease, soon func(member.Time)) {
 	h.closeMinutes(ctx, id, l, false)
 	h.collect(ctx, id, l)
+	h.weigh(ctx, id, l)
 	if l.TermAt != 0 && ctx.Now >= l.TermAt && (l.State == market.StateRunning || l.State == market.StateSetup) {
 		h.stop(ctx, id, l, market.ReasonOutbid)
 	}
@@ -28,7 +29,7 @@ func (h *Host) attend(ctx *step.Context, id wire.ID, l *lease, soon func(member.
 	}
 	if l.State == market.StateEnded && !l.Wiped && l.Unlocked != 0 && ctx.Now >= l.Unlocked {
 		l.Unlocked = 0
-		h.leases.Touch(id)
+		h.touch(id)
 		h.want(ctx, id, l)
 	}
 	h.settle(ctx, id, l)
@@ -50,7 +51,7 @@ func (h *Host) setupEnds(ctx *step.Context, id wire.ID, l *lease) member.Time {
 // giveUp ends a setup that goes nowhere: the lease with it, if it never ran; else the pod is stopped and keeps its data.
 func (h *Host) giveUp(ctx *step.Context, id wire.ID, l *lease) {
 	l.Detail = "no progress in setting up"
-	h.leases.Touch(id)
+	h.touch(id)
 	if l.Start <= 1 && !l.Had {
 		h.end(ctx, id, l, market.ReasonSetup)
 		return
@@ -88,6 +89,11 @@ func (h *Host) close(ctx *step.Context, id wire.ID, l *lease, m member.Minute, v
 		l.Ran++
 	case ledger.StatusMinimum:
 		l.Counted = l.Counted || l.Lapse.Minute != m
+	default:
+		if l.Lapse.Minute == m && m != 0 && !ours(v.status) { // the start before this one owes nothing after all
+			h.blame(ctx, l.Terms.Consumer, freeVain)
+		}
+		l.Weighed = l.Weighed || ours(v.status) && !l.Counted
 	}
 	u := ledger.Usage{First: m, Count: 1, Status: v.status, Basis: v.basis, Final: h.isLast(ctx, l, m)}
 	if v.basis != ledger.BasisNone {
@@ -95,7 +101,7 @@ func (h *Host) close(ctx *step.Context, id wire.ID, l *lease, m member.Minute, v
 	}
 	h.sign(ctx, id, l, u)
 	if v.unpaid {
-		h.stop(ctx, id, l, market.ReasonUnpaid)
+		h.unpaid(ctx, id, l)
 	}
 }
 
@@ -317,7 +323,7 @@ func (h *Host) sign(ctx *step.Context, id wire.ID, l *lease, u ledger.Usage) {
 		l.Due = max(l.Due, due) // the last word waits for the consumer's
 	}
 	l.Place, l.Closing = place, u.Final
-	h.leases.Touch(id)
+	h.touch(id)
 }
 
 // voucherDue is when the voucher for an entry that is signed now must have come: by :50 of the minute after its last. A
@@ -339,7 +345,7 @@ func (h *Host) collect(ctx *step.Context, id wire.ID, l *lease) {
 	if l.Due == 0 || ctx.Now < l.Due {
 		return
 	}
-	h.leases.Touch(id)
+	h.touch(id)
 	switch {
 	case l.Vouched >= l.EntryOwed:
 		l.Due = 0
@@ -347,10 +353,10 @@ func (h *Host) collect(ctx *step.Context, id wire.ID, l *lease) {
 		l.Due = ctx.Clock.Due(ctx.Minute() + 1)
 	default:
 		l.Due = 0
-		if l.State == market.StateRunning || l.State == market.StateSetup {
+		if l.State.Owns() && l.State != market.StateStopping {
 			ctx.Notify("lease.unpaid", id, "lease "+id.Short()+": no voucher came in time; the pod stops")
-			h.stop(ctx, id, l, market.ReasonUnpaid)
 		}
+		h.unpaid(ctx, id, l)
 	}
 }
 

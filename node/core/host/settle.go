@@ -18,7 +18,7 @@ func (h *Host) settle(ctx *step.Context, id wire.ID, l *lease) {
 		h.final(ctx, id, l)
 	case !l.Closing && ctx.Now >= l.SettleAt:
 		l.SettleAt = ctx.Clock.Tick((ctx.Minute()/member.HourMinutes + 1) * member.HourMinutes)
-		h.leases.Touch(id)
+		h.touch(id)
 		if l.Vouched > l.Settled {
 			h.Settle(ctx, id)
 		} else {
@@ -83,7 +83,7 @@ func (h *Host) receipt(ctx *step.Context, id wire.ID, r step.Response) {
 	if l.Done {
 		l.Spec, l.Prior = market.Spec{}, billed{} // what is left is for the books
 	}
-	h.leases.Touch(id)
+	h.touch(id)
 	if v.Value().Released && l.Desire != market.DesireEnd {
 		ctx.Notify("settle.closed", id, "lease "+id.Short()+": its consumer has closed it at the bank")
 		h.flush(ctx, id, l)
@@ -103,7 +103,7 @@ func (h *Host) atRest(ctx *step.Context, l *lease) bool {
 // lower asks, once the lease is at rest, for a smaller reservation: a stopped pod needs no more than its storage.
 func (h *Host) lower(ctx *step.Context, id wire.ID, l *lease) {
 	l.Lowered = false
-	h.leases.Touch(id)
+	h.touch(id)
 }
 
 func (h *Host) lowerNow(ctx *step.Context, id wire.ID, l *lease) {
@@ -111,7 +111,7 @@ func (h *Host) lowerNow(ctx *step.Context, id wire.ID, l *lease) {
 	target := l.EntryOwed + keep
 	if err != nil || target >= l.Reservation.Cap {
 		l.Lowered = true
-		h.leases.Touch(id)
+		h.touch(id)
 		return
 	}
 	h.retry[id] = ctx.Now + 2*ctx.Clock.Slot
@@ -126,7 +126,7 @@ func (h *Host) lowerNow(ctx *step.Context, id wire.ID, l *lease) {
 		default:
 			l.Lowered = true
 			delete(h.retry, id)
-			h.leases.Touch(id)
+			h.touch(id)
 			h.reserved(ctx, id, r)
 		}
 	}, wire.Draft(low))
@@ -153,6 +153,6 @@ func (h *Host) takeReservation(id wire.ID, r ledger.Reservation) bool {
 		return false
 	}
 	l.Reservation = r
-	h.leases.Touch(id)
+	h.touch(id)
 	return true
 }
