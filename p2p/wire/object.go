@@ -105,14 +105,24 @@ type Object struct {
 
 // Draft encodes a message that this node will sign. A message that does not validate is a bug of ours.
 func Draft(msg Message) Object {
+	o, err := TryDraft(msg)
+	if err != nil {
+		panic(err.Error())
+	}
+	return o
+}
+
+// TryDraft is Draft for what a peer has asked for: a message that must not be signed, because it does not validate or is
+// over its kind's limit, is an error.
+func TryDraft(msg Message) (Object, error) {
 	if err := msg.Validate(); err != nil {
-		panic(fmt.Sprintf("wire: drafting an invalid %v: %v", msg.Kind(), err))
+		return Object{}, fmt.Errorf("wire: drafting an invalid %v: %w", msg.Kind(), err)
 	}
 	b := Marshal(msg)
 	if len(b) > msg.Kind().Limit() {
-		panic(fmt.Sprintf("wire: drafting a %v of %d bytes, limit %d", msg.Kind(), len(b), msg.Kind().Limit()))
+		return Object{}, fmt.Errorf("%w: drafting a %v of %d bytes, limit %d", ErrTooLarge, msg.Kind(), len(b), msg.Kind().Limit())
 	}
-	return Object{Kind: msg.Kind(), Payload: b}
+	return Object{Kind: msg.Kind(), Payload: b}, nil
 }
 
 // IsZero reports whether there is no object here.
