@@ -25,6 +25,7 @@ type Bank struct {
 	deposits map[string]Deposit             // by outside reference
 	open     []wire.ID                      // open reservations, in order
 	openOf   map[identity.Address][]wire.ID // the same, by consumer
+	needs    map[identity.Address]need      // what these lack, as long as nothing of the account changes
 	head     Head
 	totals   Account // Σ of all accounts
 
@@ -52,6 +53,7 @@ func NewBank(operator identity.Address, c member.Charter) *Bank {
 		leases:   map[wire.ID]wire.ID{},
 		deposits: map[string]Deposit{},
 		openOf:   map[identity.Address][]wire.ID{},
+		needs:    map[identity.Address]need{},
 		touched:  map[identity.Address]bool{},
 		held:     map[wire.ID]bool{},
 	}
@@ -129,6 +131,7 @@ func (b *Bank) commit(e Entry, h *Hold) error {
 	for _, a := range next {
 		b.accounts[a.Address] = a
 		b.touched[a.Address] = true
+		delete(b.needs, a.Address)
 	}
 	if h != nil {
 		b.store(*h)
@@ -185,6 +188,7 @@ func (b *Bank) store(h Hold) {
 	b.holds[id] = h
 	b.leases[h.Reservation.Lease] = id
 	b.held[id] = true
+	delete(b.needs, consumer)
 	if h.Open() {
 		b.open = insert(b.open, id)
 		b.openOf[consumer] = insert(b.openOf[consumer], id)

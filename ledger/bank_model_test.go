@@ -30,13 +30,14 @@ type modelDeposit struct {
 }
 
 type modelHold struct {
-	ask                  ledger.Reserve
-	seq                  uint64
-	limit, settled       *big.Int
-	fee                  *big.Rat
-	voucher              *ledger.Voucher
-	open                 bool
-	closeAt, redeem, act member.Time
+	ask            ledger.Reserve
+	seq            uint64
+	limit, settled *big.Int
+	fee            *big.Rat
+	voucher        *ledger.Voucher
+	open           bool
+	opened, redeem member.Time
+	closeAt, act   member.Time
 }
 
 func num(a ledger.Amount) *big.Int { return big.NewInt(int64(a)) }
@@ -173,16 +174,19 @@ func (m *model) reserve(p member.Policy, r ledger.Reserve, quoted ledger.Rate, n
 	if !need.IsInt64() {
 		return ledger.CodeOverflow
 	}
-	limit := num(r.Cap)
+	limit := least(num(r.Cap), cost(r.MaxRate, int64(p.ReserveOpen)))
 	if r.Budget > 0 {
 		limit = least(limit, num(r.Budget))
+	}
+	if r.MaxRate == 0 || limit.Cmp(cost(r.MaxRate, 1)) < 0 {
+		return ledger.CodeSmall
 	}
 	have := m.available(r.Consumer)
 	if have.Cmp(least(need, limit)) < 0 {
 		return ledger.CodeFunds
 	}
 	m.holds[r.Reservation] = &modelHold{ask: r, seq: 1, limit: least(limit, have), settled: new(big.Int), fee: new(big.Rat),
-		open: true, redeem: now + ledger.RedeemWithin, act: now}
+		open: true, opened: now, redeem: now + ledger.RedeemWithin, act: now}
 	return 0
 }
 
@@ -365,7 +369,7 @@ func (m *model) final(p member.Policy, f ledger.Final, v *ledger.Voucher, now me
 	return 0
 }
 
-func (m *model) noLease(n ledger.NoLease) ledger.Code {
+func (m *model) noLease(p member.Policy, n ledger.NoLease) ledger.Code {
 	h, code := m.find(n.Reservation, n.Lease)
 	switch {
 	case code != 0:
@@ -374,6 +378,10 @@ func (m *model) noLease(n ledger.NoLease) ledger.Code {
 		return ledger.CodeHost
 	case h.owed().Sign() > 0:
 		return ledger.CodePaid
+	case !h.open:
+		return 0
+	case h.opened-n.At > member.Time(p.Hold+p.Skew)*member.Second:
+		return ledger.CodeStale
 	}
 	h.open = false
 	return 0
@@ -400,6 +408,8 @@ func (m *model) close(p member.Policy, c ledger.Close, v *ledger.Voucher, now me
 	h.pay(p)
 	if h.closeAt == 0 {
 		h.closeAt = now + member.Time(p.CloseAfter)*60*member.Second
+		h.redeem = min(h.redeem, h.closeAt)
+		h.seq++
 	}
 	return 0
 }
@@ -579,10 +589,11 @@ func (r *run) step() {
 		want = r.model.final(r.policy, f, with, r.now)
 	case 17:
 		a := r.target()
-		n := ledger.NoLease{Host: a.Host, Lease: a.Lease, Reservation: a.Reservation}
+		n := ledger.NoLease{Host: a.Host, Lease: a.Lease, Reservation: a.Reservation,
+			At: r.now - pick(r.t, "said", 0, 0, 40*member.Second, 41*member.Second, member.Hour)}
 		did = fmt.Sprintf("no lease %+v", n)
-		_, err = r.bank.NoLease(n, r.now)
-		want = r.model.noLease(n)
+		_, err = r.bank.NoLease(r.policy, n, r.now)
+		want = r.model.noLease(r.policy, n)
 	case 18:
 		a := r.target()
 		v, _ := r.voucher(a)

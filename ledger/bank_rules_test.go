@@ -117,12 +117,7 @@ func TestRaiseLeavesOthersTheirFirstHour(t *testing.T) {
 	open(t, b, 2, "0.5", "2")
 	open(t, b, 3, "7.4", "7.4") // ties money up; 2 are available
 	settle(t, b, 3, 9, "0", noon)
-	if _, err := b.NoLease(ledger.NoLease{Host: host, Lease: wire.ID{100, 3}, Reservation: wire.ID{3}}, noon); err != nil {
-		t.Fatal(err)
-	}
-	r := reserve(4, credits(t, "7.4"), 0)
-	r.Consumer, r.By = host, host
-	if _, err := b.Reserve(policy(), r, 0, noon); err != nil { // of an account without money: a free lease
+	if _, err := b.NoLease(policy(), ledger.NoLease{Host: host, Lease: wire.ID{100, 3}, Reservation: wire.ID{3}, At: noon}, noon); err != nil {
 		t.Fatal(err)
 	}
 	// 9.4 are available, lease 2 lacks 1.5 to an hour, lease 1 2.3 to a day: it gets all.
@@ -195,8 +190,13 @@ func TestCloseReleasesAfterItsTime(t *testing.T) {
 
 func TestReservationInUseIsRenewed(t *testing.T) {
 	b, p := funded(t, "25"), policy()
-	open(t, b, 1, "1", "0")
-	open(t, b, 2, "1", "0")
+	for n := range byte(2) { // up to their budget already
+		r := reserve(n+1, credits(t, "1"), credits(t, "1"))
+		r.Budget = r.Cap
+		if _, err := b.Reserve(policy(), r, r.MaxRate, noon); err != nil {
+			t.Fatal(err)
+		}
+	}
 	late := noon + 16*member.Day
 	settle(t, b, 1, 1, "0", late-member.Day)
 	r, ok := b.Raise(p, wire.ID{1}, late)
@@ -246,21 +246,21 @@ func TestFeeIsDividedOnce(t *testing.T) {
 func TestNoLeaseFreesAllAndOnlyWhenNothingIsOwed(t *testing.T) {
 	b := funded(t, "25")
 	open(t, b, 1, "1", "1")
-	no := ledger.NoLease{Host: host, Lease: wire.ID{100, 1}, Reservation: wire.ID{1}}
+	no := ledger.NoLease{Host: host, Lease: wire.ID{100, 1}, Reservation: wire.ID{1}, At: noon}
 	wrong := no
 	wrong.Host = consumer
-	_, err := b.NoLease(wrong, noon)
+	_, err := b.NoLease(policy(), wrong, noon)
 	refused(t, "the consumer's own", err, ledger.CodeHost)
-	r, err := b.NoLease(no, noon)
+	r, err := b.NoLease(policy(), no, noon)
 	if err != nil || !r.Released || r.Paid != 0 || b.Balance(consumer, noon).Available != 25*ledger.Credit {
 		t.Fatalf("got %+v, %v", r, err)
 	}
-	if again, err := b.NoLease(no, noon+1); err != nil || again != r {
+	if again, err := b.NoLease(policy(), no, noon+1); err != nil || again != r {
 		t.Fatalf("again: %+v, %v", again, err)
 	}
 	open(t, b, 2, "1", "1")
 	settle(t, b, 2, 1, "0.01", noon)
-	_, err = b.NoLease(ledger.NoLease{Host: host, Lease: wire.ID{100, 2}, Reservation: wire.ID{2}}, noon)
+	_, err = b.NoLease(policy(), ledger.NoLease{Host: host, Lease: wire.ID{100, 2}, Reservation: wire.ID{2}, At: noon}, noon)
 	refused(t, "after a voucher", err, ledger.CodePaid)
 }
 

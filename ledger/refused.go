@@ -22,10 +22,11 @@ const (
 	CodeLate      Code = 13 // past the reservation's redeem-by
 	CodeOverflow  Code = 14 // more than an Amount holds
 	CodePaid      Code = 15 // something was already paid on it
+	CodeLimit     Code = 16 // the account has as many open reservations as it may
 )
 
 var codeNames = [...]string{"", "malformed", "funds", "unknown", "reused", "too-small", "host", "signer", "lease", "stale",
-	"mismatch", "cap", "closed", "late", "overflow", "paid"}
+	"mismatch", "cap", "closed", "late", "overflow", "paid", "limit"}
 
 // String is the code's word.
 func (c Code) String() string {

@@ -3,14 +3,19 @@ package ledger
 import (
 	"sort"
 
+	"souk/p2p/identity"
 	"souk/p2p/member"
 	"souk/p2p/wire"
 )
 
+// MostOpen is how many open reservations an account may have: the bank looks at each of them every minute.
+const MostOpen = 64
+
 // Reserve sets money aside for one lease at one host. quoted is the most that the host's quote costs per hour, all told;
-// the request may not name less. The reservation opens with the least of the cap asked for, the budget and what is
-// available; it is refused with ErrFunds when that is less than the policy's least minutes (or the cap or budget, where
-// those are smaller still). The same request again gives the reservation as it stands.
+// the request may not name less. The reservation opens with the least of the cap asked for, the budget, the policy's
+// opening minutes and what is available; it is refused with ErrFunds when that is less than the policy's least minutes (or
+// the cap or budget, where those are smaller still). Nothing is reserved for nothing: a rate of 0, a cap under a minute's
+// price and more than MostOpen at once are refused. The same request again gives the reservation as it stands.
 func (b *Bank) Reserve(p member.Policy, r Reserve, quoted Rate, now member.Time) (Reservation, error) {
 	if err := r.Validate(); err != nil {
 		return Reservation{}, malformed(err)
@@ -24,16 +29,15 @@ func (b *Bank) Reserve(p member.Policy, r Reserve, quoted Rate, now member.Time)
 	if r.MaxRate < quoted {
 		return Reservation{}, refuse(CodeSmall, "a reservation at %s an hour for a quote of %s", r.MaxRate.Text(), quoted.Text())
 	}
-	needed, err := r.MaxRate.Cost(b.span(p.ReserveLeast))
-	if err != nil {
-		return Reservation{}, overflow(err)
+	if n := len(b.openOf[r.Consumer]); n >= MostOpen {
+		return Reservation{}, refuse(CodeLimit, "%d reservations of this account are open, the most there may be", n)
 	}
-	limit := r.Cap
-	if r.Budget > 0 {
-		limit = min(limit, r.Budget)
+	limit, needed, err := b.opening(p, r)
+	if err != nil {
+		return Reservation{}, err
 	}
 	available := b.accounts[r.Consumer].Available
-	if needed = min(needed, limit); available < needed {
+	if available < needed {
 		return Reservation{}, short(needed, available)
 	}
 	h := Hold{State: HoldOpen, Budget: r.Budget, Active: now, Reservation: Reservation{
@@ -41,6 +45,29 @@ func (b *Bank) Reserve(p member.Policy, r Reserve, quoted Rate, now member.Time)
 		MaxRate: r.MaxRate, Opened: now, RedeemBy: now + RedeemWithin,
 	}}
 	return b.recap(h, min(limit, available), EntryReserve, now)
+}
+
+// opening is the most that a reservation opens with, and the least.
+func (b *Bank) opening(p member.Policy, r Reserve) (limit, needed Amount, err error) {
+	minute, err := r.MaxRate.Cost(b.clock.Seconds())
+	if err != nil {
+		return 0, 0, overflow(err)
+	}
+	if needed, err = r.MaxRate.Cost(b.span(p.ReserveLeast)); err != nil {
+		return 0, 0, overflow(err)
+	}
+	limit = r.Cap
+	if most, err := r.MaxRate.Cost(b.span(p.ReserveOpen)); err == nil {
+		limit = min(limit, most)
+	}
+	if r.Budget > 0 {
+		limit = min(limit, r.Budget)
+	}
+	if r.MaxRate == 0 || limit < minute {
+		return 0, 0, refuse(CodeSmall, "a reservation of %s at %s an hour; it wants a rate, and a minute's price", limit.Text(),
+			r.MaxRate.Text())
+	}
+	return limit, min(needed, limit), nil
 }
 
 // again answers a repeated request.
@@ -101,26 +128,63 @@ func (b *Bank) Raise(p member.Policy, id wire.ID, now member.Time) (Reservation,
 	return r, true
 }
 
+// A need is what the open reservations of one account lack together.
+type need struct {
+	open    uint32 // the policy's opening minutes that it is reckoned with
+	total   Amount // to have that many minutes beyond what is owed
+	short   bool   // the account has less than total
+	minutes int    // then: how many each can have; -1: none pays what is owed
+}
+
+// need reckons what an account's reservations lack, once for as long as neither they nor the account change.
+func (b *Bank) need(p member.Policy, a identity.Address) need {
+	n, ok := b.needs[a]
+	if ok && n.open == p.ReserveOpen {
+		return n
+	}
+	available := b.accounts[a].Available
+	total, within := b.lackOf(a, p.ReserveOpen, available)
+	n = need{open: p.ReserveOpen, total: total, short: !within}
+	if n.short {
+		over := sort.Search(int(p.ReserveOpen)+1, func(m int) bool {
+			_, within := b.lackOf(a, uint32(m), available)
+			return !within
+		})
+		n.minutes = over - 1
+	}
+	b.needs[a] = n
+	return n
+}
+
+// lackOf is what an account's reservations lack to n minutes each, if it is within a limit.
+func (b *Bank) lackOf(a identity.Address, n uint32, limit Amount) (Amount, bool) {
+	var sum Amount
+	for _, id := range b.openOf[a] {
+		s, err := sum.Add(b.lack(b.holds[id], n))
+		if err != nil || s > limit {
+			return 0, false
+		}
+		sum = s
+	}
+	return sum, true
+}
+
 // more is how much the cap of h may grow.
 func (b *Bank) more(p member.Policy, h Hold) Amount {
 	acc := b.accounts[h.Reservation.Consumer]
 	if acc.Available <= 0 {
 		return 0
 	}
-	var need Amount
-	for _, id := range b.openOf[h.Reservation.Consumer] {
-		n, err := need.Add(b.lack(b.holds[id], p.ReserveOpen))
-		if err != nil {
-			return b.share(p, h, acc.Available)
-		}
-		need = n
-	}
-	if need > acc.Available {
-		return b.share(p, h, acc.Available)
+	need := b.need(p, h.Reservation.Consumer)
+	switch {
+	case need.short && need.minutes < 0:
+		return 0
+	case need.short: // each gets as many minutes as the others
+		return b.lack(h, uint32(need.minutes))
 	}
 	first := b.lack(h, p.ReserveOpen)
 	// Half of available + reserved stays available: idle funds are what is above it, when all leases have their first part.
-	idle := min((acc.Available-acc.Reserved)/2, acc.Available-need)
+	idle := min((acc.Available-acc.Reserved)/2, acc.Available-need.total)
 	return first + min(max(0, b.lack(h, p.ReserveAhead)-first), max(0, idle-first))
 }
 
@@ -140,26 +204,6 @@ func (b *Bank) lack(h Hold, n uint32) Amount {
 		want = min(want, h.Budget)
 	}
 	return max(0, want-h.Reservation.Cap)
-}
-
-// share is what h gets of too little money: the largest number of minutes that all of the account's leases can have.
-func (b *Bank) share(p member.Policy, h Hold, available Amount) Amount {
-	ids := b.openOf[h.Reservation.Consumer]
-	n := sort.Search(int(p.ReserveOpen)+1, func(n int) bool {
-		var sum Amount
-		for _, id := range ids {
-			s, err := sum.Add(b.lack(b.holds[id], uint32(n)))
-			if err != nil || s > available {
-				return true
-			}
-			sum = s
-		}
-		return false
-	})
-	if n == 0 {
-		return 0
-	}
-	return b.lack(h, uint32(n-1))
 }
 
 // worth reports whether a raise is worth an entry: always when less than half of the opening minutes is left ahead, else

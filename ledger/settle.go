@@ -9,7 +9,8 @@ import (
 )
 
 // Settle credits a host with what the consumer's voucher says, as far as the cap goes. u is the usage entry that the
-// voucher names. An older or repeated voucher changes nothing and gets the last receipt again.
+// voucher names. An older or repeated voucher changes nothing and gets the last receipt again; where a Close has shown the
+// voucher before, and it was for nothing, the first.
 func (b *Bank) Settle(p member.Policy, v Voucher, u Usage, now member.Time) (SettleReceipt, error) {
 	if err := u.Validate(); err != nil {
 		return SettleReceipt{}, malformed(err)
@@ -31,7 +32,7 @@ func (b *Bank) Settle(p member.Policy, v Voucher, u Usage, now member.Time) (Set
 	if err != nil {
 		return SettleReceipt{}, err
 	}
-	if next == h && next.due() == 0 {
+	if next == h && next.due() == 0 && !h.Receipt.Lease.IsZero() {
 		return h.Receipt, nil
 	}
 	return b.pay(p, next, false, now)
@@ -60,8 +61,10 @@ func (b *Bank) Final(p member.Policy, f Final, v *Voucher, now member.Time) (Set
 	return b.pay(p, h, true, now)
 }
 
-// NoLease releases a reservation that came to nothing. It is refused once something was settled.
-func (b *Bank) NoLease(n NoLease, now member.Time) (SettleReceipt, error) {
+// NoLease releases a reservation that came to nothing. It is refused once something was settled, and as stale where it
+// speaks of a time before the reservation: of an earlier quote for the same lease, whose hold can have ended no later than
+// the policy's hold and skew before the reservation opened.
+func (b *Bank) NoLease(p member.Policy, n NoLease, now member.Time) (SettleReceipt, error) {
 	if err := n.Validate(); err != nil {
 		return SettleReceipt{}, malformed(err)
 	}
@@ -75,12 +78,15 @@ func (b *Bank) NoLease(n NoLease, now member.Time) (SettleReceipt, error) {
 		return SettleReceipt{}, refuse(CodePaid, "reservation %s has vouchers of %s", n.Reservation.Short(), h.owed().Text())
 	case !h.Open():
 		return h.Receipt, nil
+	case n.At < h.Reservation.Opened-(member.Time(p.Hold)+member.Time(p.Skew))*member.Second:
+		return SettleReceipt{}, refuse(CodeStale, "reservation %s is newer than the quote that came to nothing", n.Reservation.Short())
 	}
-	return b.pay(member.Policy{}, h, true, now)
+	return b.pay(p, h, true, now)
 }
 
 // Close is the consumer's word that the lease is over for it. The voucher that it shows is settled at once; the rest of
-// the reservation is released by Tick after the policy's minutes, counted from the first Close.
+// the reservation is released by Tick after the policy's minutes, counted from the first Close. The first Close makes the
+// reservation a newer one that is to be redeemed by then, for the host to see.
 func (b *Bank) Close(p member.Policy, c Close, v *Voucher, now member.Time) error {
 	if err := c.Validate(); err != nil {
 		return malformed(err)
@@ -100,6 +106,8 @@ func (b *Bank) Close(p member.Policy, c Close, v *Voucher, now member.Time) erro
 	}
 	if next.CloseAt == 0 {
 		next.CloseAt = now + member.Time(p.CloseAfter)*b.clock.Slot
+		next.Reservation.Seq++
+		next.Reservation.RedeemBy = min(next.Reservation.RedeemBy, next.CloseAt)
 	}
 	switch {
 	case next == h:

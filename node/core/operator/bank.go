@@ -2,6 +2,7 @@ package operator
 
 import (
 	"errors"
+	"fmt"
 
 	"souk/ledger"
 	"souk/market"
@@ -12,7 +13,11 @@ import (
 )
 
 // tickMost is how many reservations one tick may change: all that comes of a step goes to disk in one transaction.
-const tickMost = 64
+// lookMost is how many it may look at: a step is over before anybody waits for it.
+const (
+	tickMost = 64
+	lookMost = 256
+)
 
 // tickBank lets the bank release and raise, each reservation once a minute. It returns when there is more to do.
 func (o *Operator) tickBank(ctx *step.Context) member.Time {
@@ -20,7 +25,8 @@ func (o *Operator) tickBank(ctx *step.Context) member.Time {
 		o.minute, o.due = ctx.Minute(), o.bank.Open()
 	}
 	p, _ := o.world.Policy()
-	for changed := 0; len(o.due) > 0 && changed < tickMost; o.due = o.due[1:] {
+	for looked, changed := 0, 0; len(o.due) > 0 && looked < lookMost && changed < tickMost; o.due = o.due[1:] {
+		looked++
 		id := o.due[0]
 		if _, released := o.bank.Expire(p, id, ctx.Now); released {
 			changed++
@@ -49,7 +55,12 @@ func (o *Operator) serveBank(ctx *step.Context, r step.Request) {
 	objects, err := o.bankOp(ctx, r)
 	o.keep(ctx)
 	if err != nil {
-		ctx.Refuse(r.ID, refusal(err))
+		no := refusal(err)
+		if no.Code == step.RefuseInternal {
+			ctx.Notify("bank.fault", wire.ID{}, fmt.Sprintf("the bank cannot answer %s: %s", name(r.Peer, o.alias(r.Peer)), no.Reason),
+				"peer", r.Peer.String(), "op", fmt.Sprint(r.Op))
+		}
+		ctx.Refuse(r.ID, no)
 		return
 	}
 	ctx.Reply(r.ID, step.OpOK, nil, objects...)
@@ -60,9 +71,9 @@ func (o *Operator) bankOp(ctx *step.Context, r step.Request) ([]wire.Object, err
 	case step.OpReserve:
 		return one(o.reserve(ctx, r))
 	case step.OpSettle:
-		return one(o.settle(ctx, r))
+		return o.standing(o.settle(ctx, r))
 	case step.OpFinal:
-		return one(o.final(ctx, r))
+		return o.standing(o.final(ctx, r))
 	case step.OpNoLease:
 		return one(o.noLease(ctx, r))
 	case step.OpClose:
@@ -82,7 +93,29 @@ func one[T wire.Message](msg T, err error) ([]wire.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []wire.Object{wire.Draft(msg)}, nil
+	return drafts(msg)
+}
+
+// standing is a receipt, and the reservation as it stands after it.
+func (o *Operator) standing(s ledger.SettleReceipt, err error) ([]wire.Object, error) {
+	if err != nil {
+		return nil, err
+	}
+	h, _ := o.bank.Hold(s.Reservation)
+	return drafts(s, h.Reservation)
+}
+
+// drafts are messages to answer with. One that must not be signed is no reason to stop: the peer is refused.
+func drafts(msgs ...wire.Message) ([]wire.Object, error) {
+	out := make([]wire.Object, 0, len(msgs))
+	for _, m := range msgs {
+		obj, err := wire.TryDraft(m)
+		if err != nil {
+			return nil, step.Refuse(step.RefuseInternal, "%v", err)
+		}
+		out = append(out, obj)
+	}
+	return out, nil
 }
 
 // refusal is the bank's no, or ours, as the peer hears it.
@@ -105,6 +138,8 @@ func refusal(err error) *step.Refusal {
 		code = step.RefuseUnknown
 	case ledger.CodeHost, ledger.CodeSigner:
 		code = step.RefuseNotForYou
+	case ledger.CodeLimit:
+		code = step.RefuseLimit
 	case ledger.CodeStale:
 		code = step.RefuseStale
 	case ledger.CodeMismatch:
@@ -282,7 +317,8 @@ func (o *Operator) noLease(ctx *step.Context, r step.Request) (ledger.SettleRece
 	if h, ok := o.bank.Hold(n.Reservation); ok && r.Peer != h.Reservation.Host && r.Peer != h.Reservation.Consumer {
 		return ledger.SettleReceipt{}, step.Refuse(step.RefuseNotForYou, "lease %s is between others", n.Lease.Short())
 	}
-	return o.bank.NoLease(n, ctx.Now)
+	p, _ := o.world.Policy()
+	return o.bank.NoLease(p, n, ctx.Now)
 }
 
 func (o *Operator) closeLease(ctx *step.Context, r step.Request) error {
@@ -334,7 +370,7 @@ func (o *Operator) receipt(r step.Request) ([]wire.Object, error) {
 	if h.Receipt.Lease.IsZero() {
 		return one(h.Reservation, nil)
 	}
-	return []wire.Object{wire.Draft(h.Receipt), wire.Draft(h.Reservation)}, nil
+	return drafts(h.Receipt, h.Reservation)
 }
 
 // answer is the account of a member as it is told to it.

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"souk/ledger"
 	"souk/market"
@@ -359,12 +360,7 @@ func TestBankRaisesOutOfIdleFundsAndLowersOnTheHostsWord(t *testing.T) {
 
 func TestTickChangesABoundedNumberOfReservations(t *testing.T) {
 	b := newBench(t, false)
-	b.shop("5000")
-	for n := range 150 {
-		b.reserved(func(t *market.Terms) {
-			t.Lease, t.Reservation = wire.ID{1, byte(n)}, wire.ID{9, byte(n)}
-		})
-	}
+	b.crowd(3, 50)
 	raised, ticks := 0, 0
 	for b.now += 60 * member.Second; ; b.now++ { // the bench refuses a step of over 512 rows and guards
 		out, wake := b.tick()
@@ -472,4 +468,147 @@ func walk(t *testing.T, seed uint64, crash bool) *bench {
 		b.bank(key(3), step.OpRenew, step.RenewBody{})
 	}
 	return b
+}
+
+// crowd has so many consumers open so many reservations each.
+func (b *bench) crowd(consumers, each int) {
+	b.t.Helper()
+	host := b.joined(2, member.RoleHost)
+	b.trust = true
+	for c := range consumers {
+		k := b.joined(byte(10+c), member.RoleConsumer)
+		a := k.Address()
+		do[operator.DepositView](b, operator.Deposit{Addr: a.String(), Amount: credits("2000"), Ref: "crowd " + a.String()})
+		for n := range each {
+			if got := b.open1(host, k, byte(n)); got.refused != nil {
+				b.t.Fatal(got.refused)
+			}
+		}
+	}
+	b.trust = false
+	b.check()
+}
+
+// open1 asks for the n-th reservation of a consumer.
+func (b *bench) open1(host, consumer *identity.PrivateKey, n byte) answer {
+	b.t.Helper()
+	a := consumer.Address()
+	q := b.quote(host, func(t *market.Terms) {
+		t.Consumer, t.By, t.Attendant = a, a, a
+		t.Lease, t.Reservation = wire.ID{1, n, a[0], a[1], a[2]}, wire.ID{9, n, a[0], a[1], a[2]}
+	})
+	return b.bank(consumer, step.OpReserve, nil, seal(b, consumer, reserve(q)), q)
+}
+
+func TestAccountHasABoundedNumberOfReservations(t *testing.T) {
+	b := newBench(t, false)
+	b.crowd(1, ledger.MostOpen)
+	b.refuses(b.open1(key(2), key(10), ledger.MostOpen), step.RefuseLimit)
+	if got := b.open1(key(2), key(10), 0); got.refused != nil { // one that it has
+		t.Fatalf("got %v", got.refused)
+	}
+}
+
+// Two thousand open reservations are gone through in many short steps, whether they change or not.
+func TestThousandsOfReservationsDoNotHoldTheBankUp(t *testing.T) {
+	b := newBench(t, false)
+	b.crowd(32, 63)
+	b.trust = true
+	for minute := range 3 { // raised in the first; nothing to do in the others
+		b.now += 60 * member.Second
+		ticks, began := 0, time.Now()
+		for ; ; b.now++ {
+			ticks++
+			if _, wake := b.tick(); wake > b.now+1 {
+				break
+			}
+		}
+		if each := time.Since(began) / time.Duration(ticks); each > 50*time.Millisecond {
+			t.Errorf("minute %d: a step takes %v", minute, each)
+		}
+		if minute > 0 && ticks != 8 {
+			t.Errorf("minute %d: %d steps, want 8 of 256", minute, ticks)
+		}
+		t.Logf("minute %d: %d steps in %v", minute, ticks, time.Since(began))
+	}
+}
+
+// A voucher for nothing, which a Close has shown first, has its receipt as any other.
+func TestVoucherForNothingIsSettled(t *testing.T) {
+	both(t, func(t *testing.T, b *bench) {
+		host, consumer := b.shop("25")
+		r := b.reserved(nil)
+		v, u := b.claim(r, 1, 0)
+		c := seal(b, consumer, ledger.Close{Consumer: consumer.Address(), Lease: r.Lease, Reservation: r.ID, At: b.now})
+		if a := b.bank(consumer, step.OpClose, nil, c, v); a.refused != nil {
+			t.Fatal(a.refused)
+		}
+		settle := func() answer { return b.bank(host, step.OpSettle, nil, v, u) }
+		a := settle()
+		if s := object[ledger.SettleReceipt](b, a); s.Paid != 0 || s.Released || s.Voucher != v.Ref() {
+			t.Fatalf("got %+v", s)
+		}
+		b.again(a, settle)
+	})
+}
+
+// The host that settles sees that its consumer has closed the lease, and by when it is to say its last word.
+func TestHostSeesACloseInTheReservation(t *testing.T) {
+	both(t, func(t *testing.T, b *bench) {
+		host, consumer := b.shop("25")
+		r := b.reserved(nil)
+		end := b.now + 48*member.Hour
+		c := seal(b, consumer, ledger.Close{Consumer: consumer.Address(), Lease: r.Lease, Reservation: r.ID, At: b.now})
+		for range 2 {
+			b.bank(consumer, step.OpClose, nil, c)
+			b.now += member.Hour
+		}
+		v, u := b.claim(r, 1, credits("0.01"))
+		lease := step.LeaseBody{Lease: r.Lease}
+		for name, a := range map[string]answer{"settle": b.bank(host, step.OpSettle, nil, v, u), "refresh": b.bank(host, step.OpRefresh, lease),
+			"receipt": b.bank(host, step.OpReceipt, lease)} {
+			if got := object[ledger.Reservation](b, a); got.Seq != r.Seq+1 || got.RedeemBy != end || got.Cap != r.Cap {
+				t.Errorf("%s: got %+v", name, got)
+			}
+		}
+		f := seal(b, host, ledger.Final{Host: host.Address(), Lease: r.Lease, Reservation: r.ID, Total: credits("0.01"), Usage: u.Ref(), At: b.now})
+		a := b.bank(host, step.OpFinal, nil, f, v, u)
+		if got := object[ledger.Reservation](b, a); got.Seq != r.Seq+1 || !object[ledger.SettleReceipt](b, a).Released {
+			t.Fatalf("final: got %+v", got)
+		}
+	})
+}
+
+// What a host said of an earlier quote for a lease does not free what is reserved for the lease that it made since.
+func TestOldNoLeaseIsStale(t *testing.T) {
+	b := newBench(t, true)
+	host, consumer := b.shop("25")
+	r := b.reserved(nil)
+	n := ledger.NoLease{Host: host.Address(), Lease: r.Lease, Reservation: r.ID, At: b.now - 40*member.Second - 1}
+	b.refuses(b.bank(consumer, step.OpNoLease, nil, seal(b, host, n)), step.RefuseStale)
+	n.At++
+	if s := object[ledger.SettleReceipt](b, b.bank(consumer, step.OpNoLease, nil, seal(b, host, n))); !s.Released {
+		t.Fatalf("got %+v", s)
+	}
+}
+
+// However much a consumer asks for, no more is set aside at first than the policy's opening minutes cost.
+func TestOpeningCapIsTheOpeningMinutes(t *testing.T) {
+	both(t, func(t *testing.T, b *bench) {
+		host, consumer := b.shop("1000")
+		ask := func(n byte, limit ledger.Amount) answer {
+			q := b.quote(host, func(t *market.Terms) { t.Lease, t.Reservation = wire.ID{1, n}, wire.ID{9, n} })
+			r := reserve(q)
+			r.Cap = limit
+			return b.bank(consumer, step.OpReserve, nil, seal(b, consumer, r), q)
+		}
+		if r := object[ledger.Reservation](b, ask(1, credits("999"))); r.Cap != ledger.Amount(rate) {
+			t.Fatalf("opened with %s", r.Cap.Text())
+		}
+		minute, _ := rate.Cost(60)
+		b.refuses(ask(2, minute-1), step.RefuseMoney)
+		if r := object[ledger.Reservation](b, ask(3, minute)); r.Cap != minute {
+			t.Fatalf("opened with %s", r.Cap.Text())
+		}
+	})
 }

@@ -29,6 +29,7 @@ func both(t *testing.T, f func(t *testing.T, b *bench)) {
 type bench struct {
 	t       *testing.T
 	crash   bool
+	trust   bool // skips the checks after every step, where there are thousands
 	now     member.Time
 	op      *identity.PrivateKey
 	boot    step.Boot
@@ -110,7 +111,9 @@ func (b *bench) step(f func(ctx *step.Context)) *step.Out {
 		out.Rows = k.Flush(out.Rows)
 	}
 	b.store(out)
-	b.check()
+	if !b.trust {
+		b.check()
+	}
 	for _, n := range out.Notices {
 		b.notices = append(b.notices, n.Type)
 	}
