@@ -84,6 +84,9 @@ func (m *billMaker) next(s ledger.Status, b ledger.Basis, count uint8, change fu
 	if b != ledger.BasisNone {
 		u.Billable = 1<<count - 1
 	}
+	if s == ledger.StatusRunning || s == ledger.StatusMinimum {
+		u.Start = identity.Hash{1}
+	}
 	rate, err := m.terms.Tariff.Rate(s)
 	if err != nil {
 		m.t.Fatal(err)
@@ -99,6 +102,19 @@ func (m *billMaker) next(s ledger.Status, b ledger.Basis, count uint8, change fu
 	o := m.sign(m.host, u)
 	m.bill.Usage = append(m.bill.Usage, o)
 	m.place = ledger.Place{Seq: u.Seq, Head: o.Ref(m.market), Next: u.Last() + 1, Meter: ledger.Meter{Numerator: u.Numerator}}
+}
+
+// running begins the chain anew with billed entries of these starts.
+func (m *billMaker) running(s ledger.Status, count uint8, starts ...byte) {
+	m.bill.Usage = m.bill.Usage[:0]
+	m.place = ledger.Place{Head: m.bill.Cert.Ref(m.market), Next: billMinute}
+	for _, n := range starts {
+		m.next(s, ledger.BasisAttended, count, func(u *ledger.Usage) { u.Start = identity.Hash{n} })
+	}
+}
+
+func (m *billMaker) minimum(start byte) {
+	m.next(ledger.StatusMinimum, ledger.BasisAttended, 1, func(u *ledger.Usage) { u.Start = identity.Hash{start} })
 }
 
 func (m *billMaker) voucher(change func(*ledger.Voucher)) {
@@ -284,6 +300,16 @@ func TestBadPartOfABillIsNamed(t *testing.T) {
 			m.place = ledger.Place{Head: m.bill.Cert.Ref(m.market), Next: billMinute}
 			m.next(ledger.StatusPreempted, ledger.BasisAttended, 1, nil)
 		}, "bill: entry 1 (minute 30000000): ledger: usage entry bills minutes that are free"},
+		{"an hour of running in one entry", func(m *billMaker) { m.running(ledger.StatusRunning, 60, 1) },
+			"bill: entry 1 (minute 30000000): ledger: usage entry does not fit its container start: entry 1 is running for 60"},
+		{"no start named", func(m *billMaker) { m.running(ledger.StatusRunning, 1, 0) },
+			"bill: entry 1 (minute 30000000): ledger: usage entry does not fit its container start: entry 1 is running and names"},
+		{"minimum twice", func(m *billMaker) { m.running(ledger.StatusMinimum, 1, 1, 1) },
+			"bill: entry 2 (minute 30000001): ledger: usage entry does not fit its container start: entry 2 bills the minimum"},
+		{"minimum of a start that ran", func(m *billMaker) { m.running(ledger.StatusRunning, 1, 1); m.minimum(1) },
+			"bill: entry 2 (minute 30000001): ledger: usage entry does not fit its container start: entry 2 bills the minimum"},
+		{"minimums by turns", func(m *billMaker) { m.running(ledger.StatusMinimum, 1, 1, 2, 1) },
+			"bill: entry 3 (minute 30000002): ledger: usage entry does not fit its container start: entry 3 bills a start from"},
 		{"forged entry", func(m *billMaker) { m.bill.Usage[3].Sig = m.bill.Usage[2].Sig }, "bill: entry 4 (minute 30000003): "},
 		{"voucher of a nano-credit more", func(m *billMaker) { m.voucher(func(v *ledger.Voucher) { v.Total++ }) }, "bill: voucher: it says"},
 		{"voucher of a nano-credit less", func(m *billMaker) { m.voucher(func(v *ledger.Voucher) { v.Total-- }) }, "bill: voucher: it says"},

@@ -33,7 +33,7 @@ func (b *BadEntry) Unwrap() error { return b.Err }
 var errSpelling = errors.New("not in the one accepted spelling")
 
 // VerifyBill checks a bill's file with nothing but the file: every signature and whose it is, the operators' word for both
-// parties, that terms, cert and chain belong together, every minute's arithmetic, that the voucher is for what its entry
+// parties, that terms, cert and chain belong together, every minute's arithmetic, that no start is billed twice, that the voucher is for what its entry
 // owes, that the bank paid no more than voucher and reservation allow, and that the file is the one spelling of all this,
 // so that no byte of it can change. Which market it is, and whether its operators are to be trusted, the reader must know:
 // Summary names them. Errors name the first bad part; in the chain they are *BadEntry.
@@ -180,7 +180,7 @@ func (c *billCheck) chain() error {
 		c.usage[i], c.refs[i], errs[i] = v.Value(), v.Ref(), err
 	})
 	place := ledger.Place{Head: c.bill.Cert.Ref(c.opener.Market), Next: c.cert.Minute}
-	final := false
+	billed, final := starts{}, false
 	for i, u := range c.usage {
 		at, err := place.Next, errs[i]
 		if err == nil {
@@ -189,11 +189,35 @@ func (c *billCheck) chain() error {
 		if err == nil {
 			place, err = place.Follow(u, c.refs[i], c.terms.Tariff, c.charter.Clock().Seconds())
 		}
+		if err == nil {
+			err = billed.follow(u)
+		}
 		if err != nil {
 			return &BadEntry{Entry: i + 1, Minute: at, Err: err}
 		}
 		final = u.Final
 	}
+	return nil
+}
+
+// starts are the container starts that a chain has billed, by the last of them and all together.
+type starts struct {
+	last ledger.Billing
+	all  map[identity.Hash]bool
+}
+
+func (s *starts) follow(u ledger.Usage) error {
+	next, err := s.last.Follow(u)
+	if err != nil || next == s.last {
+		return err
+	}
+	if s.all[next.Start] {
+		return fmt.Errorf("%w: entry %d bills a start from before the last", ledger.ErrStart, u.Seq)
+	}
+	if s.all == nil {
+		s.all = map[identity.Hash]bool{}
+	}
+	s.last, s.all[next.Start] = next, true
 	return nil
 }
 
