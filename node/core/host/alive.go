@@ -4,6 +4,7 @@ import (
 	"souk/ledger"
 	"souk/market"
 	"souk/node/core/step"
+	"souk/p2p/member"
 	"souk/p2p/wire"
 )
 
@@ -218,6 +219,9 @@ func (h *Host) mayStart(ctx *step.Context, c market.Command, l *lease) *step.Ref
 		return step.Refuse(step.RefuseState, "of the lease's budget of %s, too little is left for one minute", l.Terms.Budget.Text())
 	case l.Terms.Budget > 0:
 		more = min(more, left)
+	}
+	if l.Reservation.RedeemBy <= ctx.Now+member.Time(ctx.Policy.StopFunds)*ctx.Clock.Slot {
+		return step.Refuse(step.RefuseReservation, "the reservation ends too soon")
 	}
 	if l.Reservation.Cap < l.EntryOwed+more {
 		return step.Refuse(step.RefuseReservation, "the reservation has %s left, a start needs %s", (l.Reservation.Cap - l.EntryOwed).Text(), more.Text())

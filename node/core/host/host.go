@@ -300,6 +300,7 @@ func (h *Host) newMinute(ctx *step.Context) {
 		if s, out := h.world.Sanctioned(l.Terms.Consumer); out && s.Sanction == member.Revoke && s.Fraud {
 			h.end(ctx, id, l, market.ReasonFraud)
 		}
+		h.closeMinutes(ctx, id, l, false) // what is not billed uses up no limit
 		h.limit(ctx, id, l)
 	}
 }

@@ -360,16 +360,12 @@ func (h *Host) collect(ctx *step.Context, id wire.ID, l *lease) {
 	}
 }
 
-// lose marks the run of a pod that is gone: it lived at most until the host was last known to be up.
+// lose marks the run of a pod that is gone: it is known to have lived until the host went down, or was started, and no longer.
 func (h *Host) lose(ctx *step.Context, l *lease) {
 	if l.Run.Started == 0 || l.Run.Finished != 0 {
 		return
 	}
-	end := ctx.Now
-	if h.downSince < h.booted {
-		end = ctx.Clock.Tick(h.downSince)
-	}
-	l.Run.Finished = max(end, l.Run.Started)
+	l.Run.Finished = max(ctx.Clock.Tick(h.downSince), l.Run.Started)
 }
 
 // lostMinutes closes the minutes of a run that was lost with its machine, before the next run begins.
@@ -385,7 +381,8 @@ func (h *Host) lostMinutes(ctx *step.Context, id wire.ID, l *lease) {
 	}
 }
 
-// limit stops a pod at the first tick at which one more minute would not fit its budget, its duration or its funds.
+// limit stops a pod at the first tick at which one more minute would not fit its budget, its duration or its funds. For
+// want of funds it stops only after the bank was asked for more.
 func (h *Host) limit(ctx *step.Context, id wire.ID, l *lease) {
 	if l.State != market.StateRunning || h.unseen[id] {
 		return
@@ -395,16 +392,22 @@ func (h *Host) limit(ctx *step.Context, id wire.ID, l *lease) {
 		return
 	}
 	p := ctx.Policy
-	if cost, err := h.ahead(ctx, l, p.StopFunds); err != nil || cost > l.Reservation.Cap ||
-		l.Reservation.RedeemBy <= ctx.Now+member.Time(p.StopFunds)*ctx.Clock.Slot {
+	switch short := h.short(ctx, l, p.StopFunds, member.Time(p.StopFunds)*ctx.Clock.Slot); {
+	case short && l.refused(ctx.Minute()):
 		ctx.Notify("lease.funds", id, "lease "+id.Short()+": its reservation no longer covers it; the pod stops")
 		h.stop(ctx, id, l, market.ReasonFunds)
-		return
-	}
-	if cost, err := h.ahead(ctx, l, p.ReserveOpen/2); err != nil || cost > l.Reservation.Cap ||
-		l.Reservation.RedeemBy < ctx.Now+7*member.Day {
+	case short || h.short(ctx, l, p.ReserveOpen/2, 7*member.Day):
 		h.refresh(ctx, id, l)
+	case l.Asked != 0:
+		l.Asked = 0
+		h.touch(id)
 	}
+}
+
+// short reports whether a reservation does not pay so many more minutes, or must be redeemed within that time.
+func (h *Host) short(ctx *step.Context, l *lease, minutes uint32, within member.Time) bool {
+	cost, err := h.ahead(ctx, l, minutes)
+	return err != nil || cost > l.Reservation.Cap || l.Reservation.RedeemBy <= ctx.Now+within
 }
 
 // limited says which of the lease's own limits leaves no room for the minute that begins.
@@ -421,11 +424,14 @@ func (h *Host) limited(ctx *step.Context, l *lease) market.Reason {
 	return market.ReasonNone
 }
 
-// pending counts the minutes that are over, not yet closed, and may turn out to have run.
+// pending counts the minutes that are over, not yet closed, and may still be billed.
 func (h *Host) pending(ctx *step.Context, l *lease) uint64 {
 	n := uint64(0)
 	for m := l.Place.Next; m < ctx.Minute(); m++ {
 		u := ctx.Clock.Tick(m + 1)
+		if late := ctx.Now >= ctx.Clock.Due(m+1) && !l.Map.Has(m); late {
+			continue
+		}
 		if l.Run.full(ctx.Clock.Tick(m), u) && !l.signalled(u) && !h.off.Get().Has(m) && !l.Quiet.Has(m) && (!h.out(m) || l.Map.Has(m)) {
 			n++
 		}

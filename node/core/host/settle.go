@@ -41,10 +41,22 @@ func (h *Host) Settle(ctx *step.Context, id wire.ID) {
 // look asks the bank whether the reservation still stands: a consumer that could not reach this host may have closed it.
 func (h *Host) look(ctx *step.Context, id wire.ID, l *lease) {
 	h.ask(ctx, l.Reservation.Operator, step.OpReceipt, step.LeaseBody{Lease: id}, func(ctx *step.Context, r step.Response) {
-		if _, ok := step.Find[ledger.SettleReceipt](r.Objects); ok {
-			h.receipt(ctx, id, r)
+		l := h.leases.Get(id)
+		if r.Err != nil && r.Err.Refusal != nil && r.Err.Refusal.Code == step.RefuseUnknown && !l.Closing {
+			ctx.Notify("settle.unknown", id, "lease "+id.Short()+": the bank sets nothing aside for it; the pod stops")
+			h.stop(ctx, id, l, market.ReasonFunds)
 		}
+		h.heed(ctx, id, r)
 	})
+}
+
+// heed takes whatever an answer of the bank says of a lease: how its reservation stands, and what is paid of it.
+func (h *Host) heed(ctx *step.Context, id wire.ID, r step.Response) {
+	if _, ok := step.Find[ledger.SettleReceipt](r.Objects); ok && r.Err == nil {
+		h.receipt(ctx, id, r)
+		return
+	}
+	h.reserved(ctx, id, r)
 }
 
 // final says the host's last word on a lease.
@@ -62,12 +74,16 @@ func (h *Host) final(ctx *step.Context, id wire.ID, l *lease) {
 
 func (h *Host) receipt(ctx *step.Context, id wire.ID, r step.Response) {
 	l := h.leases.Get(id)
+	h.reserved(ctx, id, r)
 	v, ok := step.Find[ledger.SettleReceipt](r.Objects)
 	if r.Err != nil || !ok || v.Value().Lease != id || v.By() != l.Reservation.Operator {
 		h.retry[id] = ctx.Now + 4*ctx.Clock.Slot
 		if r.Err != nil && r.Err.Refusal != nil {
 			ctx.Notify("settle.refused", id, "the bank refuses to settle lease "+id.Short()+": "+r.Err.Refusal.Reason)
 			h.retry[id] = ctx.Now + member.Hour
+			if !l.Closing {
+				h.look(ctx, id, l) // it may be released: then nothing of it is ever paid again
+			}
 		}
 		return
 	}
@@ -121,23 +137,43 @@ func (h *Host) lowerNow(ctx *step.Context, id wire.ID, l *lease) {
 		case r.Err != nil && r.Err.Refusal == nil:
 		case r.Err != nil && r.Err.Refusal.Code == step.RefuseStale: // the bank has raised it meanwhile
 			h.ask(ctx, l.Reservation.Operator, step.OpReceipt, step.LeaseBody{Lease: id}, func(ctx *step.Context, r step.Response) {
-				h.reserved(ctx, id, r)
+				h.heed(ctx, id, r)
 			})
 		default:
 			l.Lowered = true
 			delete(h.retry, id)
 			h.touch(id)
-			h.reserved(ctx, id, r)
+			h.heed(ctx, id, r)
+			if l.State.Owns() { // it was started meanwhile, on what is no longer set aside
+				h.refresh(ctx, id, l)
+			}
 		}
 	}, wire.Draft(low))
 }
 
 // refresh asks the bank to raise the reservation of a running lease.
 func (h *Host) refresh(ctx *step.Context, id wire.ID, l *lease) {
+	if l.Asked == 0 {
+		l.Asked = ctx.Minute()
+		h.touch(id)
+	}
+	start := l.Start
 	h.ask(ctx, l.Reservation.Operator, step.OpRefresh, step.LeaseBody{Lease: id}, func(ctx *step.Context, r step.Response) {
-		h.reserved(ctx, id, r)
+		if l := h.leases.Get(id); (r.Err == nil || r.Err.Refusal != nil) && l.Start == start {
+			l.Asked, l.Told = 0, ctx.Minute()
+			h.touch(id)
+		}
+		h.heed(ctx, id, r)
 	})
 }
+
+// refused reports whether the bank, asked for more of late, has had its say or has kept silent for too long.
+func (l *lease) refused(m member.Minute) bool {
+	return l.Told != 0 && m <= l.Told+1 || l.Asked != 0 && m >= l.Asked+silentTicks
+}
+
+// silentTicks is how many ticks a bank has to answer before a pod without funds stops.
+const silentTicks = 2
 
 // reserved takes a newer reservation of a lease.
 func (h *Host) reserved(ctx *step.Context, id wire.ID, r step.Response) {
