@@ -422,9 +422,9 @@ func TestWrongEntryIsRefused(t *testing.T) {
 		"GPUs":      {CodeTerms, func(u *ledger.Usage, _ *fakeLease) { u.GPUs = nil }},
 		"start":     {CodeUnattended, func(u *ledger.Usage, _ *fakeLease) { u.Start[0]++ }},
 		"mandate":   {CodeMandate, func(u *ledger.Usage, _ *fakeLease) { u.Basis = ledger.BasisMandate }},
-		"early": {CodeEarly, func(u *ledger.Usage, l *fakeLease) {
+		"many": {CodeStatus, func(u *ledger.Usage, l *fakeLease) {
 			rate, _ := l.terms.Tariff.Rate(u.Status)
-			u.Count, u.Billable, u.Numerator = 10, 0x3ff, u.Numerator+9*slot*int64(rate)
+			u.Count, u.Billable, u.Numerator = 2, 3, u.Numerator+slot*int64(rate)
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {

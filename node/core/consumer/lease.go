@@ -33,7 +33,8 @@ type Lease struct {
 	Zero        bool             `cbor:"16,keyasint"` // last started without GPUs
 	Desire      market.Desire    `cbor:"17,keyasint"`
 	Seen        market.Answered  `cbor:"18,keyasint"` // minutes with an answer
-	Ran         []ran            `cbor:"19,keyasint"` // minutes whose answer said running; newest start last
+	Ran         []ran            `cbor:"19,keyasint"` // what was heard of container starts; newest last
+	Orders      uint32           `cbor:"42,keyasint"` // starts that this node ordered and that it has not heard of
 	Place       ledger.Place     `cbor:"20,keyasint"`
 	Bill        bill             `cbor:"41,keyasint"`
 	Minutes     uint64           `cbor:"21,keyasint"` // billed at a running price
@@ -58,11 +59,15 @@ type Lease struct {
 	Done        bool             `cbor:"40,keyasint"` // settled; nothing is left to do
 }
 
-// ran is the minutes in which one container start was said to run.
+// ran is what was heard of one container start, and billed for it.
 type ran struct {
 	Start   identity.Hash   `cbor:"1,keyasint"`
-	Minutes market.Answered `cbor:"2,keyasint"`
+	Minutes market.Answered `cbor:"2,keyasint"` // in which an answer said that it runs
 	Zero    bool            `cbor:"3,keyasint"` // ordered without GPUs
+	Ordered bool            `cbor:"4,keyasint"` // by this node: the lease's first start, or one by its command
+	Billed  ledger.Status   `cbor:"5,keyasint"` // of the last minute billed for it; 0: none yet
+	Gone    member.Minute   `cbor:"6,keyasint"` // the latest in which it can have ended, as first told; 0: it has not
+	End     market.Reason   `cbor:"7,keyasint"` // why it ended, as first told
 }
 
 // bill is the last entry that changed what is owed: that which a voucher names.
@@ -133,7 +138,7 @@ func (c *Consumer) certify(ctx *step.Context, o *Order, v wire.Verified[market.C
 		ID: o.Lease, Bid: o.Run.Bid, Reservation: o.Reservation, Host: o.Host, Bank: o.Bank, Terms: o.Terms.Ref(ctx.Market),
 		Created: ctx.Now, State: market.StateCertified, Since: ctx.Now, Heard: ctx.Now, Desire: market.DesireRun,
 		Place: ledger.Place{Head: v.Ref(), Next: v.Value().Minute},
-		Cap:   res.Cap, Reserved: o.Reserved, ReservedSeq: res.Seq,
+		Cap:   res.Cap, Orders: 1, Reserved: o.Reserved, ReservedSeq: res.Seq,
 	})
 	c.reach(ctx, o, StageLeased)
 	ctx.Notify("lease.certified", l.ID, fmt.Sprintf("%s: %s has signed", o.Name, c.hostName(o.Host)), "host", o.Host.String())
@@ -247,8 +252,9 @@ func (c *Consumer) alive(ctx *step.Context, lease wire.ID, nonce uint64, sent me
 	}
 	w := c.watch(lease)
 	c.heard(ctx, l, w)
+	l.hearEnd(ctx, rep)
 	// Entries first: they close minutes before this one, and the maps may be about to forget those.
-	c.followAll(ctx, l, step.FindAll[ledger.Usage](r.Objects))
+	later := c.followAll(ctx, l, step.FindAll[ledger.Usage](r.Objects))
 	if l.Pending != nil && body.Command >= l.Pending.Seq {
 		c.carriedOut(ctx, l, w, l.Pending.Seq)
 	}
@@ -266,7 +272,9 @@ func (c *Consumer) alive(ctx *step.Context, lease wire.ID, nonce uint64, sent me
 		}
 	}
 	c.checkHead(ctx, l, rep)
-	c.fetchUsage(ctx, l, w, rep.UsageSeq)
+	if !later {
+		c.fetchUsage(ctx, l, w, rep.UsageSeq)
+	}
 }
 
 func (c *Consumer) heard(ctx *step.Context, l *Lease, w *watch) {
@@ -288,15 +296,48 @@ func (c *Consumer) attend(ctx *step.Context, l *Lease, rep market.AliveReply, se
 	if rep.State != market.StateRunning || rep.Start.IsZero() {
 		return
 	}
+	r := l.begun(rep.Start)
+	r.Minutes = r.Minutes.With(rep.Minute)
+}
+
+// ran is what was heard of a container start; nil: nothing.
+func (l *Lease) ran(start identity.Hash) *ran {
 	for i := range l.Ran {
-		if l.Ran[i].Start == rep.Start {
-			l.Ran[i].Minutes = l.Ran[i].Minutes.With(rep.Minute)
-			return
+		if l.Ran[i].Start == start {
+			return &l.Ran[i]
 		}
 	}
-	l.Ran = append(l.Ran, ran{rep.Start, market.Answered{}.With(rep.Minute), l.Zero})
+	return nil
+}
+
+// begun is ran, and makes a start that was not heard of before. It counts as ordered while there is an order that no start
+// was heard of for: hosts can bill no more minimums than this node has given orders.
+func (l *Lease) begun(start identity.Hash) *ran {
+	if r := l.ran(start); r != nil {
+		return r
+	}
+	l.Ran = append(l.Ran, ran{Start: start, Zero: l.Zero, Ordered: l.Orders > 0})
+	l.Orders -= min(l.Orders, 1)
 	if n := len(l.Ran); n > keepRuns {
 		l.Ran = append([]ran(nil), l.Ran[n-keepRuns:]...)
+	}
+	return &l.Ran[len(l.Ran)-1]
+}
+
+// hearEnd notes the end of a start that an answer tells of, be it the first that this node hears of that start.
+func (l *Lease) hearEnd(ctx *step.Context, rep market.AliveReply) {
+	switch rep.State {
+	case market.StateStopping, market.StateStopped, market.StateExited, market.StateOutbid, market.StateHold, market.StateEnded:
+		if !rep.Start.IsZero() {
+			l.begun(rep.Start).ended(min(rep.Minute, ctx.Clock.Minute(ctx.Now+skew(ctx))), rep.Reason)
+		}
+	}
+}
+
+// ended notes a start's end. What is told first stands.
+func (r *ran) ended(by member.Minute, why market.Reason) {
+	if r.Gone == 0 {
+		r.Gone, r.End = by, why
 	}
 }
 

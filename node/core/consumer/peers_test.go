@@ -28,6 +28,7 @@ type fakeHost struct {
 	lazy   bool // closes stopped minutes late
 	forced bool
 	behind member.Time  // its clock, when it dates quotes
+	ahead  member.Time  // its clock, when it counts minutes
 	says   market.State // in answers, instead of the truth
 	setup  member.Time  // from certificate to running
 }
@@ -40,7 +41,10 @@ type fakeLease struct {
 	reason  market.Reason
 	start   identity.Hash
 	upAt    member.Time
-	stopAt  member.Time // of the container; 0: up
+	stopAt  member.Time   // of the container; 0: up
+	said    member.Minute // first in which an answer said that this start runs; 0: none
+	counted bool          // this start was billed
+	lapse   *lapsed
 	endAt   member.Time
 	answers market.Answered
 	place   ledger.Place
@@ -50,6 +54,12 @@ type fakeLease struct {
 	command uint64
 	notice  wire.Object
 	final   bool
+}
+
+// lapsed is a start that owes its minimum for the minute in which the next one was ordered.
+type lapsed struct {
+	minute, said member.Minute
+	start        identity.Hash
 }
 
 func newHost(r *rig, name string, price ledger.Rate) *fakeHost {
@@ -206,7 +216,11 @@ func (h *fakeHost) obey(s step.Send) ([]wire.Object, any, *step.Refusal) {
 		case market.CommandStop:
 			l.stopAt, l.state, l.reason = h.r.now, market.StateStopped, market.ReasonConsumer
 		case market.CommandStart:
-			l.upAt, l.stopAt, l.state = h.r.now+h.setup, 0, market.StateSetup
+			if h.owesMinimum(l, h.minute()) {
+				l.lapse = &lapsed{h.minute(), l.said, l.start}
+			}
+			l.upAt, l.stopAt, l.state, l.reason = h.r.now+h.setup, 0, market.StateSetup, market.ReasonConsumer
+			l.said, l.counted = 0, false
 			l.start = identity.Keccak(c.Lease[:], []byte{byte(c.Seq + 1)})
 		default:
 			if l.stopAt == 0 {
@@ -218,6 +232,14 @@ func (h *fakeHost) obey(s step.Send) ([]wire.Object, any, *step.Refusal) {
 	return nil, step.CommandAnswer{Seq: l.command}, nil
 }
 
+func (h *fakeHost) minute() member.Minute { return h.r.clock().Minute(h.r.now + h.ahead) }
+
+// owesMinimum reports whether a start that ended in minute m owes a minute for having been started.
+func (h *fakeHost) owesMinimum(l *fakeLease, m member.Minute) bool {
+	return l.stopAt != 0 && h.r.clock().Minute(l.stopAt) == m && l.said != 0 && !l.counted &&
+		(l.reason == market.ReasonConsumer || l.reason == market.ReasonExit)
+}
+
 func (h *fakeHost) alive(s step.Send) ([]wire.Object, any, *step.Refusal) {
 	r := h.r
 	a := decode[market.Alive](r, s.Frame.Objects[0])
@@ -227,9 +249,12 @@ func (h *fakeHost) alive(s step.Send) ([]wire.Object, any, *step.Refusal) {
 	}
 	h.close()
 	b, _ := step.Body[step.AliveBody](s.Frame.Body)
-	rep := market.AliveReply{Host: h.self, Lease: a.Lease, Nonce: a.Nonce, Minute: r.minute(), State: l.state, Reason: l.reason, UsageSeq: l.place.Seq, UsageHead: l.place.Head}
-	if l.state.Up() {
+	rep := market.AliveReply{Host: h.self, Lease: a.Lease, Nonce: a.Nonce, Minute: h.minute(), State: l.state, Reason: l.reason, UsageSeq: l.place.Seq, UsageHead: l.place.Head}
+	if r.now >= l.upAt && (l.stopAt == 0 || l.stopAt >= l.upAt) {
 		rep.Start = l.start
+	}
+	if l.state == market.StateRunning && l.said == 0 {
+		l.said = h.minute()
 	}
 	if h.says != 0 {
 		rep.State = h.says
@@ -254,7 +279,7 @@ func (h *fakeHost) close() {
 		if l.state == market.StateSetup && h.r.now >= l.upAt {
 			l.state = market.StateRunning
 		}
-		for !l.final && l.place.Next < h.r.minute() && h.closeMinute(id, l) {
+		for !l.final && l.place.Next < h.minute() && h.closeMinute(id, l) {
 		}
 		c, due := h.r.clock(), member.Time(0)
 		if l.final {
@@ -268,13 +293,26 @@ func (h *fakeHost) close() {
 
 func (h *fakeHost) closeMinute(id wire.ID, l *fakeLease) bool {
 	c, m := h.r.clock(), l.place.Next
-	from, to := c.Tick(m), c.Tick(m+1)
+	from, to := c.Tick(m)-h.ahead, c.Tick(m+1)-h.ahead
 	u := ledger.Usage{Status: ledger.StatusPartial}
 	switch {
+	case l.lapse != nil && l.lapse.minute == m:
+		if l.answers.Has(l.lapse.said) {
+			u.Status, u.Basis, u.Billable, u.Start = ledger.StatusMinimum, ledger.BasisAttended, 1, l.lapse.start
+		} else if h.r.now < c.Due(m+1) {
+			return false
+		}
+	case h.owesMinimum(l, m):
+		if l.answers.Has(l.said) {
+			u.Status, u.Basis, u.Billable, u.Start = ledger.StatusMinimum, ledger.BasisAttended, 1, l.start
+		} else if h.r.now < c.Due(m+1) {
+			return false
+		}
 	case l.upAt <= from && (l.stopAt == 0 || l.stopAt >= to):
 		u.Status = ledger.StatusUnattended
 		if l.answers.Has(m) {
 			u.Status, u.Basis, u.Billable, u.GPUs, u.Start = ledger.StatusRunning, ledger.BasisAttended, 1, []string{"a", "b"}, l.start
+			l.counted = true
 		} else if h.r.now < c.Due(m+1) {
 			return false
 		} else if l.state == market.StateRunning {
@@ -361,6 +399,9 @@ func (b *fakeBank) serve(s step.Send) ([]wire.Object, any, *step.Refusal) {
 		return []wire.Object{b.r.seal(b.self, h.res)}, nil, nil
 	case step.OpReceipt:
 		h := b.of(lease(s))
+		if h == nil {
+			return nil, nil, step.Refuse(step.RefuseUnknown, "no such reservation")
+		}
 		if h.receipt.IsZero() {
 			return []wire.Object{b.r.seal(b.self, h.res)}, nil, nil
 		}

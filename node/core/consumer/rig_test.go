@@ -319,6 +319,7 @@ func (r *rig) checkSigned(o wire.Object) {
 	}
 	r.vouchers[key] = o.Ref(r.market)
 	var m ledger.Meter
+	starts := map[identity.Hash]bool{}
 	l := r.host(v.Host).leases[v.Lease]
 	for _, e := range l.entries[:v.Seq] {
 		u, _ := wire.Decode[ledger.Usage](e)
@@ -328,9 +329,14 @@ func (r *rig) checkSigned(o wire.Object) {
 				continue
 			}
 			ran, answered := r.heard[v.Lease][u.First+i]
-			if !answered || u.Status == ledger.StatusRunning && !ran {
+			if u.Status == ledger.StatusMinimum {
+				if starts[u.Start] {
+					r.t.Fatalf("a voucher pays the minimum in minute %d for a start that was paid", u.First)
+				}
+			} else if !answered || u.Status == ledger.StatusRunning && !ran {
 				r.t.Fatalf("a voucher pays minute %d, which nobody attended", u.First+i)
 			}
+			starts[u.Start] = u.Status != ledger.StatusStopped
 			m, _ = m.Add(rate, r.clock().Seconds())
 		}
 	}

@@ -111,6 +111,7 @@ func (c *Consumer) issue(ctx *step.Context, l *Lease, order market.CommandKind, 
 	switch order {
 	case market.CommandStart:
 		l.Desire = market.DesireRun
+		l.Orders++
 	case market.CommandStop:
 		l.Desire = market.DesireStop
 	default:
@@ -252,6 +253,9 @@ func (c *Consumer) carriedOut(ctx *step.Context, l *Lease, w *watch, seq uint64)
 		}
 	} else {
 		l.StopMinute = ctx.Clock.Minute(ctx.Now + skew(ctx))
+		if n := len(l.Ran); n > 0 {
+			l.Ran[n-1].ended(l.StopMinute, market.ReasonConsumer)
+		}
 	}
 	c.leases.Touch(l.ID)
 	for _, u := range w.waiters {
@@ -266,6 +270,7 @@ func (c *Consumer) dropCommand(ctx *step.Context, l *Lease, w *watch, p *step.Pr
 	l.Pending = nil
 	if order == market.CommandStart {
 		l.Desire = market.DesireStop
+		l.Orders -= min(l.Orders, 1)
 	}
 	c.leases.Touch(l.ID)
 	if len(w.waiters) == 0 {

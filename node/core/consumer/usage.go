@@ -32,9 +32,8 @@ const (
 	CodeArithmetic Code = "arithmetic" // its numerator is not what its minutes cost
 	CodeStatus     Code = "status"     // it bills minutes that are free
 	CodeTerms      Code = "terms"      // it is under other terms, or names other GPUs than they have
-	CodeEarly      Code = "early"      // it closes a minute that has not ended
 	CodeUnattended Code = "unattended" // it bills a minute in which this node was not answered so
-	CodeMandate    Code = "mandate"    // it rests on a mandate that nobody gave
+	CodeMandate    Code = "mandate"    // it rests on receipts, which nobody can show yet
 	CodeStopped    Code = "stopped"    // it bills a minute after the host had the order to stop
 	CodeBudget     Code = "budget"     // it passes the lease's budget
 )
@@ -43,8 +42,9 @@ func object(code Code, format string, args ...any) *Objection {
 	return &Objection{Code: code, Text: fmt.Sprintf(format, args...)}
 }
 
-// followAll takes usage entries in order, and signs for what they come to.
-func (c *Consumer) followAll(ctx *step.Context, l *Lease, entries []wire.Verified[ledger.Usage]) {
+// followAll takes usage entries in order, and signs for what they come to. It reports whether it left one alone that cannot
+// be judged yet: the next keep-alive asks for it again.
+func (c *Consumer) followAll(ctx *step.Context, l *Lease, entries []wire.Verified[ledger.Usage]) (later bool) {
 	for _, u := range entries {
 		if l.Refused != nil || l.Final {
 			break
@@ -53,44 +53,45 @@ func (c *Consumer) followAll(ctx *step.Context, l *Lease, entries []wire.Verifie
 			continue // seen before
 		}
 		c.leases.Touch(l.ID)
-		if why := c.follow(ctx, l, u); why != nil {
+		var why *Objection
+		if why, later = c.follow(ctx, l, u); later {
+			break
+		}
+		if why != nil {
 			c.refuse(ctx, l, why, u)
 			break
 		}
 	}
 	c.vouch(ctx, l)
+	return later
 }
 
-// follow checks one entry and takes it.
-func (c *Consumer) follow(ctx *step.Context, l *Lease, v wire.Verified[ledger.Usage]) *Objection {
+// follow checks one entry and takes it, if it need not be looked at later.
+func (c *Consumer) follow(ctx *step.Context, l *Lease, v wire.Verified[ledger.Usage]) (why *Objection, later bool) {
 	u, t := v.Value(), c.termsOf(l)
 	if u.Host != l.Host || u.Lease != l.ID || u.Terms != l.Terms {
-		return object(CodeTerms, "entry %d is under other terms", u.Seq)
+		return object(CodeTerms, "entry %d is under other terms", u.Seq), false
 	}
 	next, err := l.Place.Follow(u, v.Ref(), t.Tariff, ctx.Clock.Seconds())
 	switch {
 	case errors.Is(err, ledger.ErrChain):
-		return object(CodeChain, "%v", err)
+		return object(CodeChain, "%v", err), false
 	case errors.Is(err, ledger.ErrStatusBill):
-		return object(CodeStatus, "%v", err)
+		return object(CodeStatus, "%v", err), false
 	case err != nil:
-		return object(CodeArithmetic, "%v", err)
-	case u.Last() >= ctx.Clock.Minute(ctx.Now+skew(ctx)):
-		return object(CodeEarly, "entry %d closes minute %d, which has not ended", u.Seq, u.Last())
+		return object(CodeArithmetic, "%v", err), false
 	}
-	if why := l.attended(u, t); why != nil {
-		return why
+	if why := shaped(u, t); why != nil {
+		return why, false
+	}
+	if u.Last() >= ctx.Clock.Minute(ctx.Now+skew(ctx)) {
+		return nil, true // its minute has not ended: one of the clocks is off, and may be this node's
+	}
+	if why, later := l.attended(u, ctx.Clock.Minute(ctx.Now-skew(ctx))); later || why != nil {
+		return why, later
 	}
 	ctx.Put(table.Key(table.ConsumerUsage, l.ID[:], table.Uint64(u.Seq)), v.Object())
-	l.Place = next
-	if owed := next.Meter.Owed(); owed > l.Bill.Total {
-		l.Bill = bill{u.Seq, v.Ref(), u.Last(), owed}
-	}
-	if u.Status == ledger.StatusStopped {
-		l.Stored += uint64(u.Minutes())
-	} else {
-		l.Minutes += uint64(u.Minutes())
-	}
+	l.take(u, v.Ref(), next)
 	if u.Final {
 		l.Final = true
 		if l.State != market.StateEnded {
@@ -98,66 +99,118 @@ func (c *Consumer) follow(ctx *step.Context, l *Lease, v wire.Verified[ledger.Us
 			c.tell(ctx, l)
 		}
 	}
-	return nil
+	return nil, false
 }
 
-// attended compares the minutes that an entry bills with what this node itself has seen.
-func (l *Lease) attended(u ledger.Usage, t market.Terms) *Objection {
-	if u.Billable == 0 {
-		return nil
+// take adds up an entry that was checked.
+func (l *Lease) take(u ledger.Usage, ref identity.Hash, next ledger.Place) {
+	l.Place = next
+	if owed := next.Meter.Owed(); owed > l.Bill.Total {
+		l.Bill = bill{u.Seq, ref, u.Last(), owed}
+	}
+	if u.Status == ledger.StatusStopped {
+		l.Stored += uint64(u.Minutes())
+		return
+	}
+	l.Minutes += uint64(u.Minutes())
+	if r := l.ran(u.Start); r != nil && u.Billable != 0 {
+		r.Billed = u.Status
+	}
+}
+
+// shaped checks what an entry that bills something is, whatever this node has heard.
+func shaped(u ledger.Usage, t market.Terms) *Objection {
+	gpus := 0
+	if u.Status == ledger.StatusRunning {
+		gpus = int(t.GPUs)
 	}
 	switch {
-	case u.Basis == ledger.BasisMandate:
-		return object(CodeMandate, "entry %d rests on a mandate; none was given", u.Seq)
-	case u.Status == ledger.StatusRunning && len(u.GPUs) != int(t.GPUs), u.Status == ledger.StatusZero && len(u.GPUs) != 0:
-		return object(CodeTerms, "entry %d names %d GPUs; the lease has %d", u.Seq, len(u.GPUs), t.GPUs)
-	case u.Status == ledger.StatusMinimum && u.Minutes() != 1:
-		return object(CodeStatus, "entry %d bills %d minutes for one start", u.Seq, u.Minutes())
+	case u.Billable == 0:
+		return nil
+	case u.Basis != ledger.BasisAttended:
+		return object(CodeMandate, "entry %d rests on receipts (%v); none can be shown", u.Seq, u.Basis)
+	case u.Status == ledger.StatusStopped:
+		return nil
+	case u.Count != 1:
+		return object(CodeStatus, "entry %d bills a pod that is up for %d minutes at once", u.Seq, u.Count)
+	case len(u.GPUs) != gpus:
+		return object(CodeTerms, "entry %d, %v, names %d GPUs, not %d", u.Seq, u.Status, len(u.GPUs), gpus)
 	}
+	return nil
+}
+
+// attended compares the minutes that an entry bills with what this node itself has seen. now is the minute that it is by
+// the slowest clock.
+func (l *Lease) attended(u ledger.Usage, now member.Minute) (why *Objection, later bool) {
+	switch {
+	case u.Billable == 0:
+	case u.Status == ledger.StatusMinimum:
+		return l.minimum(u, now)
+	case u.Status == ledger.StatusStopped:
+		return l.stored(u), false
+	default:
+		return l.running(u, u.First), false
+	}
+	return nil, false
+}
+
+// running checks a minute in which a pod was up, with or without GPUs.
+func (l *Lease) running(u ledger.Usage, m member.Minute) *Objection {
+	r := l.ran(u.Start)
+	switch {
+	case r == nil || !r.Minutes.Has(m):
+		return object(CodeUnattended, "entry %d bills minute %d, in which the host did not tell this node that the pod was running", u.Seq, m)
+	case r.Zero != (u.Status == ledger.StatusZero):
+		return object(CodeTerms, "entry %d is with another number of GPUs than the pod was started with", u.Seq)
+	case r.Billed == ledger.StatusMinimum:
+		return object(CodeStatus, "entry %d bills a start after its minimum", u.Seq)
+	case l.StopMinute > 0 && m > l.StopMinute:
+		return object(CodeStopped, "entry %d bills minute %d; the host had the order to stop by minute %d", u.Seq, m, l.StopMinute)
+	}
+	return nil
+}
+
+// minimum checks the one minute that a start owes which this node ordered, and which its command, the lease's limits or the
+// program itself ended without a running minute. It belongs to the minute of that end. The answer that tells of the end
+// may be on its way, and the one that told of the start may be lost.
+func (l *Lease) minimum(u ledger.Usage, now member.Minute) (why *Objection, later bool) {
+	r := l.ran(u.Start)
+	switch {
+	case (r == nil || r.Gone == 0) && now <= u.First+1:
+		return nil, true
+	case r == nil:
+		why = object(CodeUnattended, "entry %d bills a start of which this node never heard", u.Seq)
+	case r.Zero:
+		why = object(CodeTerms, "entry %d bills GPUs for a start without any", u.Seq)
+	case !r.Ordered:
+		why = object(CodeStatus, "entry %d bills the minimum of a start that this node did not order", u.Seq)
+	case r.Billed != 0:
+		why = object(CodeStatus, "entry %d bills the minimum of a start that was billed before", u.Seq)
+	case !owing(r.End):
+		why = object(CodeStatus, "entry %d bills the minimum of a start that nothing ended which makes one due (%v)", u.Seq, r.End)
+	case u.First > r.Gone || r.Minutes.Bits != 0 && u.First < r.Minutes.Top:
+		why = object(CodeStatus, "entry %d bills a minimum in minute %d, in which that start did not end", u.Seq, u.First)
+	}
+	return why, false
+}
+
+// owing reports whether a start that ended for this reason may owe its minimum.
+func owing(why market.Reason) bool {
+	switch why {
+	case market.ReasonConsumer, market.ReasonExit, market.ReasonBudget, market.ReasonDuration:
+		return true
+	}
+	return false
+}
+
+// stored checks minutes of storage.
+func (l *Lease) stored(u ledger.Usage) *Objection {
 	for i := range member.Minute(u.Count) {
-		if u.Billable>>i&1 == 0 {
-			continue
-		}
-		if why := l.attendedIn(u, u.First+i); why != nil {
-			return why
+		if u.Billable>>i&1 == 1 && !l.Seen.Has(u.First+i) {
+			return object(CodeUnattended, "entry %d bills storage of minute %d; this node was not answered then", u.Seq, u.First+i)
 		}
 	}
 	return nil
-}
-
-func (l *Lease) attendedIn(u ledger.Usage, m member.Minute) *Objection {
-	switch u.Status {
-	case ledger.StatusRunning, ledger.StatusZero:
-		r, ok := l.ran(u.Start)
-		if !ok || !r.Minutes.Has(m) {
-			return object(CodeUnattended, "entry %d bills minute %d, in which the host did not tell this node that the pod was running", u.Seq, m)
-		}
-		if r.Zero != (u.Status == ledger.StatusZero) {
-			return object(CodeTerms, "entry %d is with another number of GPUs than the pod was started with", u.Seq)
-		}
-		if l.StopMinute > 0 && m > l.StopMinute {
-			return object(CodeStopped, "entry %d bills minute %d; the host had the order to stop by minute %d", u.Seq, m, l.StopMinute)
-		}
-	case ledger.StatusMinimum:
-		if _, ok := l.ran(u.Start); !ok {
-			return object(CodeUnattended, "entry %d bills a start of which this node never heard that it was running", u.Seq)
-		}
-	case ledger.StatusStopped:
-		if u.Basis == ledger.BasisAttended && !l.Seen.Has(m) {
-			return object(CodeUnattended, "entry %d bills storage of minute %d as attended; this node was not answered then", u.Seq, m)
-		}
-	}
-	return nil
-}
-
-// ran is what was heard of a container start; false: that it was running, never.
-func (l *Lease) ran(start identity.Hash) (ran, bool) {
-	for _, r := range l.Ran {
-		if r.Start == start {
-			return r, true
-		}
-	}
-	return ran{}, false
 }
 
 // refuse signs nothing more. The host will stop the pod.
@@ -195,8 +248,8 @@ func (c *Consumer) fetchUsage(ctx *step.Context, l *Lease, w *watch, seq uint64)
 			return
 		}
 		before := l.Place.Seq
-		c.followAll(ctx, l, step.FindAll[ledger.Usage](r.Objects))
-		if l.Place.Seq > before {
+		later := c.followAll(ctx, l, step.FindAll[ledger.Usage](r.Objects))
+		if l.Place.Seq > before && !later {
 			c.fetchUsage(ctx, l, w, seq)
 		}
 	})
