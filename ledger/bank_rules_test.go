@@ -188,6 +188,24 @@ func TestCloseReleasesAfterItsTime(t *testing.T) {
 	audit(t, b)
 }
 
+// Between the end of a closed reservation and the tick that releases it, the host's last word releases it too.
+func TestFinalAfterTheEndGetsWhatWasShown(t *testing.T) {
+	b, p := funded(t, "100"), policy()
+	if _, err := b.Reserve(p, reserve(1, credits(t, "5"), credits(t, "1")), 0, noon); err != nil {
+		t.Fatal(err)
+	}
+	shown, _ := claim(1, 1, credits(t, "1"))
+	if err := b.Close(p, ledger.Close{Consumer: consumer, Lease: wire.ID{100, 1}, Reservation: wire.ID{1}, Total: shown.Total}, &shown, noon); err != nil {
+		t.Fatal(err)
+	}
+	late, u := claim(1, 2, credits(t, "2"))
+	f := ledger.Final{Host: host, Lease: u.Lease, Reservation: wire.ID{1}, Total: late.Total, Usage: late.Usage}
+	r, err := b.Final(p, f, &late, noon+member.Time(p.CloseAfter)*60*member.Second)
+	if err != nil || !r.Released || r.Paid != shown.Total || len(b.Open()) != 0 {
+		t.Errorf("late final: %+v, %v, %d open; want %s, released", r, err, len(b.Open()), shown.Total)
+	}
+}
+
 func TestReservationInUseIsRenewed(t *testing.T) {
 	b, p := funded(t, "25"), policy()
 	for n := range byte(2) { // up to their budget already

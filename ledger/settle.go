@@ -52,6 +52,9 @@ func (b *Bank) Final(p member.Policy, f Final, v *Voucher, now member.Time) (Set
 		return SettleReceipt{}, refuse(CodeHost, "reservation %s is for another host", f.Reservation.Short())
 	case !h.Open():
 		return h.Receipt, nil
+	case now >= h.Reservation.RedeemBy: // its time has come, and no tick since: what this voucher adds is too late
+		r, _ := b.Expire(p, h.Reservation.ID, now)
+		return r, nil
 	case v != nil && v.Total > f.Total:
 		return SettleReceipt{}, refuse(CodeMismatch, "a final of %s with a voucher of %s", f.Total.Text(), v.Total.Text())
 	}
