@@ -26,6 +26,7 @@ type toy struct {
 	down    bool
 	calls   []string
 	pull    func(ctx context.Context, progress func(Progress)) error
+	refuse  func() error               // instead of making a container
 	create  func() error               // after the container was made
 	start   func(h *plan.Have) error   // instead of running it
 	changed map[int]func(lease string) // watchers
@@ -81,6 +82,11 @@ func (f *toy) Pull(ctx context.Context, ref string, progress func(Progress)) err
 func (f *toy) Create(_ context.Context, c plan.Config) (string, error) {
 	if err := f.call("create"); err != nil {
 		return "", err
+	}
+	if f.refuse != nil {
+		if err := f.refuse(); err != nil {
+			return "", err
+		}
 	}
 	f.mu.Lock()
 	start, _ := strconv.ParseUint(c.Labels[plan.LabelStart], 10, 32)
@@ -323,6 +329,27 @@ func TestContainerMadeInSpiteOfAnErrorIsUsed(t *testing.T) {
 			t.Fatalf("got %v after %d creates", k, f.count("create"))
 		}
 	})
+}
+
+// Somebody prunes the engine's images between a pull and the creation of its container.
+func TestImageThatWentAwayIsPulledOnceMore(t *testing.T) {
+	for _, times := range []int{1, 2} {
+		f := newToy()
+		f.refuse = func() error {
+			if times--; times < 0 {
+				return nil
+			}
+			return &Fault{Code: CodeImageNotFound, Reason: "no such image"}
+		}
+		ok := times == 1
+		inBubble(t, f, func(s *Supervisor, got *told) {
+			s.Want(want(plan.Run))
+			after(time.Minute)
+			if f.count("pull") != 2 || slices.Contains(got.kinds(), Started) != ok || slices.Contains(got.kinds(), Failed) == ok {
+				t.Errorf("%d pulls, told %v", f.count("pull"), got.kinds())
+			}
+		})
+	}
 }
 
 func TestFailedStartIsClearedAwayAndNotRepeated(t *testing.T) {

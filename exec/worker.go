@@ -31,6 +31,7 @@ type worker struct {
 	halt  halt
 	retry time.Duration
 	away  away
+	again uint32 // start whose image went away between pull and creation, and was pulled once more
 }
 
 // A sight is what the core was told of one start of a container.
@@ -345,6 +346,12 @@ func (w *worker) launch(ctx context.Context, want plan.Want) error {
 	call, cancel = context.WithTimeout(ctx, createTimeout)
 	defer cancel()
 	if _, err := w.s.rt.Create(call, config); err != nil {
+		// Somebody pruned the engine's images at the wrong moment: no fault of the image's, the first time.
+		var fault *Fault
+		if errors.As(err, &fault) && fault.Code == CodeImageNotFound && w.again != want.Start {
+			w.again = want.Start
+			return err
+		}
 		return w.failed(ctx, StageCreate, want.Start, err)
 	}
 	w.emit(Event{Kind: Created, Start: want.Start})
