@@ -226,10 +226,10 @@ func (h *Host) mayStart(ctx *step.Context, c market.Command, l *lease) *step.Ref
 	if l.Reservation.Cap < l.EntryOwed+more {
 		return step.Refuse(step.RefuseReservation, "the reservation has %s left, a start needs %s", (l.Reservation.Cap - l.EntryOwed).Text(), more.Text())
 	}
-	if c.Zero {
-		return nil
-	}
 	ask := market.Ask{Lease: c.Lease, Type: l.Terms.Type, Rate: l.Terms.Rate, Model: l.Terms.Model, Count: l.Terms.GPUs, Policy: ctx.Policy}
+	if no := h.roomFor(ask, l); no != nil || c.Zero {
+		return no
+	}
 	held, err := h.alloc.Get().Hold(ask, ctx.Now)
 	if err != nil {
 		return step.Refuse(step.RefuseNoGPUs, "%v; its data can be reached with --gpus 0", err)

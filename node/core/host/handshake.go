@@ -70,10 +70,12 @@ func (h *Host) quote(ctx *step.Context, r step.Request) *step.Refusal {
 	if no != nil {
 		return no
 	}
+	ask := market.Ask{Lease: q.Lease, Type: q.Type, Rate: t.Rate, Model: q.Model, Count: q.GPUs, Policy: ctx.Policy}
+	if !h.fits(ask, q.Spec.Disk+q.Spec.Volume) {
+		return step.Refuse(step.RefuseSpec, "this host has no room for %d bytes", q.Spec.Disk+q.Spec.Volume)
+	}
 	until := ctx.Now + member.Time(ctx.Policy.Hold)*member.Second
-	held, err := h.alloc.Get().Hold(market.Ask{
-		Lease: q.Lease, Type: q.Type, Rate: t.Rate, Model: q.Model, Count: q.GPUs, Policy: ctx.Policy,
-	}, until)
+	held, err := h.alloc.Get().Hold(ask, until)
 	if err != nil {
 		return step.Refuse(step.RefuseNoGPUs, "%v", err)
 	}
@@ -135,12 +137,9 @@ func (h *Host) mayAsk(ctx *step.Context, r step.Request, q market.Request) *step
 func (h *Host) terms(ctx *step.Context, q market.Request) (market.Terms, *step.Refusal) {
 	s := h.sale.Get()
 	rate := q.Rate
-	room := uint64(h.machine.DiskGiB) << 30
 	switch {
 	case s.MaxHours > 0 && (q.Minutes == 0 || q.Minutes > uint64(s.MaxHours)*member.HourMinutes):
 		return market.Terms{}, step.Refuse(step.RefuseSpec, "leases here last at most %d h; ask for a --max-duration", s.MaxHours)
-	case room > 0 && q.Spec.Disk+q.Spec.Volume > room:
-		return market.Terms{}, step.Refuse(step.RefuseSpec, "this host has room for %d GiB in all", h.machine.DiskGiB)
 	case q.Type == market.OnDemand && q.Rate < s.Price:
 		return market.Terms{}, step.Refuse(step.RefusePrice, "on-demand costs %s per GPU-hour here, you offer %s", s.Price.Text(), q.Rate.Text())
 	case q.Type == market.OnDemand:

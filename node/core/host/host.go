@@ -43,8 +43,9 @@ type sale struct {
 	MaxHours uint32      `cbor:"5,keyasint"`
 	Region   string      `cbor:"6,keyasint"`
 	Grace    uint16      `cbor:"7,keyasint"`
-	Seq      uint64      `cbor:"8,keyasint"` // of the last offer
-	Private  bool        `cbor:"9,keyasint"` // images of registries on private addresses are taken
+	Seq      uint64      `cbor:"8,keyasint"`  // of the last offer
+	Private  bool        `cbor:"9,keyasint"`  // images of registries on private addresses are taken
+	Room     uint32      `cbor:"10,keyasint"` // GiB that were free for pods when there were most
 }
 
 // chainEnd is how far a chain that this host signs has come.
@@ -150,6 +151,7 @@ func (h *Host) Inventory(ctx *step.Context, in step.Inventory) {
 	for _, text := range []*string{&h.machine.CPU, &h.machine.OS, &h.machine.Runtime, &h.machine.Engine, &h.machine.Driver, &h.machine.CUDA} {
 		*text = clip(*text, 96)
 	}
+	h.measure()
 	h.restock(ctx)
 	h.ail(ctx)
 }

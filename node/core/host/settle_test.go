@@ -56,7 +56,9 @@ func TestAnyAnswerThatTellsOfAReleaseEndsTheLease(t *testing.T) {
 }
 
 func TestReservationThatTheBankDoesNotKnowStopsThePod(t *testing.T) {
-	b, _ := running(t)
+	b, d := running(t)
+	d.res.Seq, d.res.Cap = d.res.Seq+1, 5_000_000_000
+	b.must(b.ask(d.by, step.OpRaise, nil, seal(b, operator, d.res)))
 	b.banker = func(_ step.Send, r *step.Response) {
 		r.Objects, r.Err = nil, &step.Failure{Code: step.FailRefused, Refusal: step.Refuse(step.RefuseUnknown, "no such reservation")}
 	}
