@@ -9,7 +9,8 @@
 // kept until the host has them. After the last entry the bank's receipt closes the lease.
 //
 // Promises: C1 what an answer or a signature rests on is durable before it leaves. C2 no voucher is signed for a minute
-// that this node has not seen answered, nor after an entry that does not follow from the terms. C3 no place of a chain is
+// that this node has not seen answered, save one minimum for each start that it ordered, nor after an entry that does not
+// follow from the terms. C3 no place of a chain is
 // signed twice. C4 whatever moment the node ends at, the next run finishes what was begun or gives it up in so many words.
 package consumer
 

@@ -417,9 +417,11 @@ func (b *fakeBank) serve(s step.Send) ([]wire.Object, any, *step.Refusal) {
 	case step.OpClose:
 		q := decode[ledger.Close](b.r, s.Frame.Objects[0])
 		b.closed++
-		if h := b.holds[q.Reservation]; h != nil {
-			h.open = false
+		h := b.holds[q.Reservation]
+		if h == nil {
+			return nil, nil, step.Refuse(step.RefuseUnknown, "no such reservation")
 		}
+		h.open = false
 		return nil, nil, nil
 	case step.OpBalance:
 		return nil, step.BalanceAnswer{Account: b.r.self, Available: int64(b.funds)}, nil

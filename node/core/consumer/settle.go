@@ -105,7 +105,9 @@ func (c *Consumer) askReceipt(ctx *step.Context, l *Lease, w *watch) {
 			w.receipt = retry{next: ctx.Now + span(ctx, member.HourMinutes)}
 		}
 		if r.Err == nil {
-			c.takeReservation(ctx, l, r.Objects)
+			if c.takeReservation(ctx, l, r.Objects) {
+				c.vouch(ctx, l)
+			}
 			c.takeReceipt(ctx, l, r.Objects)
 		}
 	})
@@ -133,7 +135,25 @@ func (c *Consumer) takeReceipt(ctx *step.Context, l *Lease, objects []wire.AnyVe
 		l.State, l.Since = market.StateEnded, ctx.Now
 		c.tell(ctx, l)
 	}
+	c.dismiss(ctx, l)
 	l.Done, l.Pending = true, nil
 	delete(c.watches, l.ID)
 	ctx.Notify("lease.settled", l.ID, fmt.Sprintf("%s: settled at %s", c.nameOf(l), l.Paid.Text()), "paid", l.Paid.String())
+}
+
+// dismiss answers the commands that wait for the host of a lease that is over.
+func (c *Consumer) dismiss(ctx *step.Context, l *Lease) {
+	w := c.watch(l.ID)
+	for _, u := range w.waiters {
+		if l.Pending != nil && l.Pending.Order == market.CommandStart {
+			ctx.Answer(u.id, nil, step.Fail(step.ProblemConflict, "", "the lease has ended"))
+			continue
+		}
+		order := market.CommandRemove
+		if l.Pending != nil {
+			order = l.Pending.Order
+		}
+		ctx.Answer(u.id, Ordered{Lease: l.ID, Name: c.nameOf(l), Order: order.String(), Done: true, Note: "it has ended"}, nil)
+	}
+	w.waiters = nil
 }
