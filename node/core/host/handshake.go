@@ -89,6 +89,7 @@ func (h *Host) quote(ctx *step.Context, r step.Request) *step.Refusal {
 		Wait: h.wait(held.Victims), LogSeq: h.log.Get().Seq, LogHead: h.log.Get().Head,
 	}
 	obj := wire.Draft(quote)
+	h.holdsNext = 0
 	h.holds.Put(q.Lease, hold{Request: v.Object(), Quote: obj, Until: until, Consumer: q.Consumer, Reservation: q.Reservation})
 	h.stale = true
 	ctx.Reply(r.ID, step.OpOK, nil, obj)
@@ -255,6 +256,7 @@ func (h *Host) certify(ctx *step.Context, r step.Request, v wire.Verified[market
 	h.holds.Delete(id)
 	delete(h.abandoned, t.Consumer)
 	h.alloc.Touch()
+	h.touched[id] = true
 	l := h.leases.Put(id, lease{
 		Terms: t, Signed: v.Object(), Ref: v.Ref(), Spec: req.Spec, Cert: obj, Reservation: res, State: market.StateCertified,
 		Desire: market.DesireRun, Ordered: true, At: ctx.Now, Since: ctx.Now,
@@ -413,14 +415,21 @@ const deadFor = 48 * member.Hour
 
 // expireHolds ends the holds that nobody accepted. Whoever lets quotes expire waits, longer each time.
 func (h *Host) expireHolds(ctx *step.Context, soon func(member.Time)) {
+	if ctx.Now < h.holdsNext {
+		soon(h.holdsNext)
+		return
+	}
+	h.holdsNext = ctx.Now + member.Hour
+	defer func() { soon(h.holdsNext) }()
 	for _, id := range h.holds.Keys() {
 		o := h.holds.Get(id)
 		switch {
 		case o.Dead && ctx.Now >= o.Until+deadFor:
 			h.holds.Delete(id)
 		case o.Dead:
+			h.holdsNext = min(h.holdsNext, o.Until+deadFor)
 		case ctx.Now < o.Until:
-			soon(o.Until)
+			h.holdsNext = min(h.holdsNext, o.Until)
 		default:
 			h.drop(ctx, id, o, market.EntryExpire)
 			h.cool(ctx, o.Consumer, 0)

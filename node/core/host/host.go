@@ -7,6 +7,8 @@
 package host
 
 import (
+	"bytes"
+	"maps"
 	"slices"
 
 	"souk/ledger"
@@ -95,6 +97,9 @@ type Host struct {
 	lastOffer member.Time
 	stale     bool // the offer has changed since it was published
 	ticked    member.Minute
+	touched   map[wire.ID]bool // leases that this step has changed, or of which it has news
+	next      member.Time      // when something is due of some lease; 0: all are to be looked at
+	holdsNext member.Time      // and of some hold
 }
 
 type abandon struct {
@@ -113,7 +118,7 @@ func New(w World) *Host {
 		engine: true, unseen: map[wire.ID]bool{}, pulls: map[wire.ID][2]int64{},
 		progress: map[wire.ID]member.Time{},
 		awaiting: map[uint64]func(*step.Context, step.Response){}, retry: map[wire.ID]member.Time{},
-		abandoned: map[identity.Address]abandon{},
+		abandoned: map[identity.Address]abandon{}, touched: map[wire.ID]bool{},
 	}
 }
 
@@ -132,7 +137,7 @@ func (h *Host) Boot(ctx *step.Context) {
 			h.away.Put(h.away.Get().With(m))
 		}
 	}
-	ctx.Out.AllPods = true
+	ctx.Out.AllPods, h.next = true, 0
 	for _, id := range h.leases.Keys() {
 		l := h.leases.Get(id)
 		if l.State == market.StateEnded && l.Wiped {
@@ -230,6 +235,7 @@ func (h *Host) ail(ctx *step.Context) {
 
 // Engine notes whether the container engine answers. While it does not, no minute is billed and nothing new is sold.
 func (h *Host) Engine(ctx *step.Context, e step.Engine) {
+	h.next = 0
 	if e.Up != h.engine {
 		h.engine, h.stale = e.Up, true
 		if !e.Up {
@@ -256,6 +262,19 @@ func (h *Host) write(ctx *step.Context, e market.LogEntry) identity.Hash {
 // touch notes that a lease has changed.
 func (h *Host) touch(id wire.ID) {
 	h.leases.Touch(id)
+	h.touched[id] = true
+}
+
+// later puts off what a lease wants of its bank.
+func (h *Host) later(id wire.ID, t member.Time) {
+	h.retry[id] = t
+	h.touched[id] = true
+}
+
+// promptly takes it up again.
+func (h *Host) promptly(id wire.ID) {
+	delete(h.retry, id)
+	h.touched[id] = true
 }
 
 // Tick does what is due, and says when something is due next.
@@ -265,7 +284,7 @@ func (h *Host) Tick(ctx *step.Context) member.Time {
 		for n := max(h.ticked+1, m-min(m, 64)); n <= m && !h.engine; n++ {
 			h.off.Put(h.off.Get().With(n))
 		}
-		h.ticked = m
+		h.ticked, h.next = m, 0
 		h.newMinute(ctx)
 	}
 	wake := ctx.Clock.Tick(m + 1)
@@ -275,15 +294,32 @@ func (h *Host) Tick(ctx *step.Context) member.Time {
 		}
 	}
 	h.expireHolds(ctx, soon)
-	for _, id := range h.leases.Keys() {
-		l := h.leases.Get(id)
-		if l.Done && l.Wiped {
-			continue
-		}
-		h.attend(ctx, id, l, soon)
-	}
+	h.attendAll(ctx, wake)
+	soon(h.next)
 	h.publish(ctx, soon)
 	return wake
+}
+
+// attendAll does what leases are due: those that this step has touched, and all when something is due of one of them.
+// Nothing else changes what a lease is due.
+func (h *Host) attendAll(ctx *step.Context, end member.Time) {
+	ids := h.leases.Keys()
+	if ctx.Now < h.next {
+		ids = slices.SortedFunc(maps.Keys(h.touched), func(a, b wire.ID) int { return bytes.Compare(a[:], b[:]) })
+	} else {
+		h.next = end
+	}
+	clear(h.touched)
+	soon := func(t member.Time) {
+		if t > ctx.Now && t < h.next {
+			h.next = t
+		}
+	}
+	for _, id := range ids {
+		if l := h.leases.Get(id); !l.Done || !l.Wiped {
+			h.attend(ctx, id, l, soon)
+		}
+	}
 }
 
 // newMinute signs the beat, and applies every lease's limits. The limits are those of a host in any standing: leases run

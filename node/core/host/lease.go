@@ -236,6 +236,7 @@ func (h *Host) Pod(ctx *step.Context, e step.PodEvent) {
 	if l == nil {
 		return
 	}
+	h.touched[e.Lease] = true
 	first := h.unseen[e.Lease]
 	if e.Start < l.Start && first {
 		e = step.PodEvent{Lease: e.Lease, Start: l.Start, What: step.PodAbsent, At: e.At} // only an older run is left

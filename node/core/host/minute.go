@@ -34,6 +34,9 @@ func (h *Host) attend(ctx *step.Context, id wire.ID, l *lease, soon func(member.
 	}
 	h.settle(ctx, id, l)
 
+	if l.State == market.StateSetup || l.State == market.StateCertified {
+		soon(h.setupEnds(ctx, id, l))
+	}
 	soon(l.Due)
 	soon(l.TermAt)
 	soon(l.Unlocked)

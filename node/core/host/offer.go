@@ -28,11 +28,12 @@ func (h *Host) publish(ctx *step.Context, soon func(member.Time)) {
 	if h.stale || h.lastOffer == 0 {
 		next = h.lastOffer + offerPause
 	}
-	if !s.Listed && !h.stale && !h.engaged() {
-		return
-	}
 	if ctx.Now < next {
 		soon(next)
+		return
+	}
+	if !s.Listed && !h.stale && !h.engaged() {
+		h.lastOffer = ctx.Now // look again then
 		return
 	}
 	s.Seq++

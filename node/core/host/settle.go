@@ -32,7 +32,7 @@ func (h *Host) settle(ctx *step.Context, id wire.ID, l *lease) {
 // Settle shows the highest voucher of a lease to the bank now.
 func (h *Host) Settle(ctx *step.Context, id wire.ID) {
 	l := h.leases.Get(id)
-	h.retry[id] = ctx.Now + 2*ctx.Clock.Slot
+	h.later(id, ctx.Now+2*ctx.Clock.Slot)
 	h.ask(ctx, l.Reservation.Operator, step.OpSettle, nil, func(ctx *step.Context, r step.Response) {
 		h.receipt(ctx, id, r)
 	}, l.Voucher, l.Paid)
@@ -61,7 +61,7 @@ func (h *Host) heed(ctx *step.Context, id wire.ID, r step.Response) {
 
 // final says the host's last word on a lease.
 func (h *Host) final(ctx *step.Context, id wire.ID, l *lease) {
-	h.retry[id] = ctx.Now + 2*ctx.Clock.Slot
+	h.later(id, ctx.Now+2*ctx.Clock.Slot)
 	f := ledger.Final{Host: ctx.Self, Lease: id, Reservation: l.Reservation.ID, Total: l.Vouched, Usage: l.Place.Head, At: l.Since}
 	objects := []wire.Object{wire.Draft(f)}
 	if !l.Voucher.IsZero() {
@@ -77,10 +77,10 @@ func (h *Host) receipt(ctx *step.Context, id wire.ID, r step.Response) {
 	h.reserved(ctx, id, r)
 	v, ok := step.Find[ledger.SettleReceipt](r.Objects)
 	if r.Err != nil || !ok || v.Value().Lease != id || v.By() != l.Reservation.Operator {
-		h.retry[id] = ctx.Now + 4*ctx.Clock.Slot
+		h.later(id, ctx.Now+4*ctx.Clock.Slot)
 		if r.Err != nil && r.Err.Refusal != nil {
 			ctx.Notify("settle.refused", id, "the bank refuses to settle lease "+id.Short()+": "+r.Err.Refusal.Reason)
-			h.retry[id] = ctx.Now + member.Hour
+			h.later(id, ctx.Now+member.Hour)
 			if !l.Closing {
 				h.look(ctx, id, l) // it may be released: then nothing of it is ever paid again
 			}
@@ -90,11 +90,11 @@ func (h *Host) receipt(ctx *step.Context, id wire.ID, r step.Response) {
 	if v.Value().Paid > l.Settled {
 		ctx.Notify("settle.paid", id, "settled lease "+id.Short()+": "+v.Value().Paid.Text()+" in all")
 	}
-	delete(h.retry, id)
+	h.promptly(id)
 	l.Settled, l.Receipt = v.Value().Paid, v.Object()
 	l.Done = l.Closing && v.Value().Released
 	if l.Closing && !l.Done {
-		h.retry[id] = ctx.Now + member.Hour // paid, and not released: the bank does not say why
+		h.later(id, ctx.Now+member.Hour) // paid, and not released: the bank does not say why
 	}
 	if l.Done {
 		l.Spec, l.Prior = market.Spec{}, billed{} // what is left is for the books
@@ -130,7 +130,7 @@ func (h *Host) lowerNow(ctx *step.Context, id wire.ID, l *lease) {
 		h.touch(id)
 		return
 	}
-	h.retry[id] = ctx.Now + 2*ctx.Clock.Slot
+	h.later(id, ctx.Now+2*ctx.Clock.Slot)
 	low := ledger.Lower{Host: ctx.Self, Lease: id, Reservation: l.Reservation.ID, Seq: l.Reservation.Seq, Cap: target, At: ctx.Now}
 	h.ask(ctx, l.Reservation.Operator, step.OpLower, nil, func(ctx *step.Context, r step.Response) {
 		switch l := h.leases.Get(id); {
@@ -141,7 +141,7 @@ func (h *Host) lowerNow(ctx *step.Context, id wire.ID, l *lease) {
 			})
 		default:
 			l.Lowered = true
-			delete(h.retry, id)
+			h.promptly(id)
 			h.touch(id)
 			h.heed(ctx, id, r)
 			if l.State.Owns() { // it was started meanwhile, on what is no longer set aside
