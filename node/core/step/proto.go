@@ -45,8 +45,8 @@ const (
 	OpDecline  Op = 28 // body LeaseBody → NoLease: the consumer gives a quote up
 
 	OpReserve Op = 40 // Reserve, Quote → Reservation
-	OpSettle  Op = 41 // Voucher, Usage → SettleReceipt
-	OpFinal   Op = 42 // Final, [Voucher, Usage] → SettleReceipt
+	OpSettle  Op = 41 // Voucher, Usage → SettleReceipt, Reservation as it stands now
+	OpFinal   Op = 42 // Final, [Voucher, Usage] → SettleReceipt, Reservation
 	OpNoLease Op = 43 // NoLease → SettleReceipt
 	OpClose   Op = 44 // Close, [Voucher] →
 	OpBalance Op = 45 // → body BalanceAnswer
