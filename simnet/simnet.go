@@ -72,8 +72,8 @@ type Options struct {
 	Seed      uint64
 	Faults    Faults
 
-	// Progress is called now and then; it may be nil.
-	Progress func(at, until time.Duration, r Report)
+	// Progress is called every ten virtual minutes; when it answers false, the run ends with ErrStopped. It may be nil.
+	Progress func(at, until time.Duration, r Report) bool
 
 	sabotage sabotage
 }
@@ -133,7 +133,11 @@ type world struct {
 	charter member.Charter
 	buyers  []*buyer
 	calm    bool // no new demand
+	stopped bool
 }
+
+// ErrStopped is what a run ends with that its caller has stopped.
+var ErrStopped = errors.New("simnet: stopped")
 
 // Run runs a world to its end. The error is a *Failure when a promise was broken.
 func Run(o Options) (Report, error) {
@@ -150,8 +154,11 @@ func Run(o Options) (Report, error) {
 	w.finish()
 	w.stats.Wall = time.Since(begun)
 	w.stats.Trace = fmt.Sprintf("%016x", w.trace)
-	if w.failure != nil {
+	switch {
+	case w.failure != nil:
 		return w.stats, w.failure
+	case w.stopped:
+		return w.stats, ErrStopped
 	}
 	return w.stats, nil
 }
@@ -207,11 +214,14 @@ func (w *world) run() {
 	end := w.now + demand
 	for w.now < end && w.failure == nil {
 		w.until(min(w.now+10*minute, end))
-		if w.opt.Progress != nil {
-			w.opt.Progress((w.now - beginning).Span(), (end - beginning).Span(), w.stats)
+		if p := w.opt.Progress; p != nil && !p((w.now-beginning).Span(), (end-beginning).Span(), w.stats) {
+			w.stopped = true
+			return
 		}
 	}
-	w.settleDown()
+	if w.failure == nil {
+		w.settleDown()
+	}
 }
 
 // settleDown ends faults and demand, and checks that everything converges.

@@ -22,6 +22,7 @@ const (
 
 // run carries out one call of the program and gives its exit code.
 func run(ctx context.Context, e *env, args []string) int {
+	e.stopped = ctx.Done()
 	root := newRoot(e)
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
@@ -75,7 +76,7 @@ func newRoot(e *env) *cobra.Command {
 	in(groupHost, hostCommand(e))
 	in(groupOperator, operatorCommand(e))
 	in(groupMoney, balanceCommand(e), ledgerCommand(e), billCommand(e))
-	root.AddCommand(shimCommand(), configTopic(), demoPodCommand(), demoRegistryCommand())
+	root.AddCommand(simCommand(e), shimCommand(), configTopic(), demoPodCommand(), demoRegistryCommand())
 	return root
 }
 
