@@ -146,6 +146,10 @@ func (h *Host) Boot(ctx *step.Context) {
 		h.want(ctx, id, l)
 		if l.State.Up() {
 			h.unseen[id] = true
+			if l.Blind == 0 {
+				l.Blind = h.downSince
+				h.touch(id)
+			}
 		}
 	}
 }

@@ -67,6 +67,7 @@ type lease struct {
 	Told        member.Minute      `cbor:"52,keyasint"` // in which the bank last said what it sets aside for that start
 	Starts      uint8              `cbor:"53,keyasint"` // ordered in minute StartsIn
 	StartsIn    member.Minute      `cbor:"54,keyasint"`
+	Blind       member.Minute      `cbor:"55,keyasint"` // from which on no run of this host has seen the pod; 0: it is in sight
 }
 
 // billed is a usage entry that changed what is owed.
@@ -265,6 +266,7 @@ func (h *Host) Pod(ctx *step.Context, e step.PodEvent) {
 	case step.PodAbsent:
 		h.absent(ctx, e.Lease, l)
 	}
+	l.Blind = 0
 	h.closeMinutes(ctx, e.Lease, l, false)
 	if first {
 		h.limit(ctx, e.Lease, l) // the tick did not know yet whether it runs

@@ -368,7 +368,11 @@ func (h *Host) lose(ctx *step.Context, l *lease) {
 	if l.Run.Started == 0 || l.Run.Finished != 0 {
 		return
 	}
-	l.Run.Finished = max(ctx.Clock.Tick(h.downSince), l.Run.Started)
+	since := h.downSince
+	if l.Blind != 0 {
+		since = min(since, l.Blind)
+	}
+	l.Run.Finished = max(ctx.Clock.Tick(since), l.Run.Started)
 }
 
 // lostMinutes closes the minutes of a run that was lost with its machine, before the next run begins.
