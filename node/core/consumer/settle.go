@@ -55,10 +55,10 @@ func (c *Consumer) tickSettle(ctx *step.Context, l *Lease, w *watch, wake *alarm
 	if !l.Close.IsZero() && !l.Closed && w.closing.due(ctx.Now, wake) {
 		c.sendClose(ctx, l, w)
 	}
-	if w.receipt.next == 0 && !c.settling(l) {
+	if w.receipt.next == 0 && !c.settling(ctx, l) {
 		w.receipt.next = ctx.Now + span(ctx, member.HourMinutes)
 	}
-	if c.settling(l) && w.receipt.n == 0 {
+	if c.settling(ctx, l) && w.receipt.n == 0 {
 		w.receipt.next = min(w.receipt.next, ctx.Now)
 	}
 	if w.receipt.due(ctx.Now, wake) {
@@ -67,8 +67,9 @@ func (c *Consumer) tickSettle(ctx *step.Context, l *Lease, w *watch, wake *alarm
 }
 
 // settling reports whether the bank's last receipt is awaited.
-func (c *Consumer) settling(l *Lease) bool {
-	return l.Final || l.Closed || l.Refused != nil && l.State == market.StateEnded
+func (c *Consumer) settling(ctx *step.Context, l *Lease) bool {
+	gone := l.Refused != nil || ctx.Now >= l.Heard+span(ctx, goneAfter) // who will not, or cannot, be told the last entry
+	return l.Final || l.Closed || l.State == market.StateEnded && gone
 }
 
 func (c *Consumer) sendClose(ctx *step.Context, l *Lease, w *watch) {
@@ -99,7 +100,7 @@ func (c *Consumer) askReceipt(ctx *step.Context, l *Lease, w *watch) {
 		if l == nil || l.Done {
 			return
 		}
-		if c.settling(l) {
+		if c.settling(ctx, l) {
 			w.receipt.failed(ctx.Now, hurry, 32*ctx.Clock.Slot)
 		} else {
 			w.receipt = retry{next: ctx.Now + span(ctx, member.HourMinutes)}

@@ -295,8 +295,9 @@ func (o *Observer) Boot(ctx *step.Context) {
 	}
 	o.contactOperators(ctx)
 	for _, a := range o.offers.Keys() {
-		if c, _, ok := o.roster.Credential(a); ok && a != o.self && o.listed[a].Live(ctx.Now) {
-			ctx.Out.Contacts = append(ctx.Out.Contacts, step.Contact{Key: c.Subject, Addrs: o.listed[a].Addrs, Keep: true})
+		if c, _, ok := o.roster.Credential(a); ok && a != o.self {
+			live := o.listed[a].Live(ctx.Now) // where another was last is worth knowing: there may be a lease to end
+			ctx.Out.Contacts = append(ctx.Out.Contacts, step.Contact{Key: c.Subject, Addrs: o.listed[a].Addrs, Keep: live})
 		}
 	}
 }
