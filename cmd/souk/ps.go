@@ -199,11 +199,17 @@ type goal struct {
 	missed  func(consumer.View) bool // it will not come to that by itself
 }
 
+// starting reports whether a pod that is down has been told to start. Nothing else brings it up again: hosts do not keep
+// the bids of outbid pods yet.
+func starting(v consumer.View) bool {
+	return v.Pending == market.CommandStart.String() && v.State != market.StateEnded.String()
+}
+
 // goals by name.
 var goals = map[string]goal{
 	"running": {
 		func(v consumer.View) bool { return v.State == "running" },
-		func(v consumer.View) bool { return downStates[v.State] && v.State != "outbid" && v.Pending == "" },
+		func(v consumer.View) bool { return downStates[v.State] && !starting(v) },
 	},
 	"stopped": {func(v consumer.View) bool { return downStates[v.State] }, nil},
 	"outbid": {
@@ -212,7 +218,7 @@ var goals = map[string]goal{
 	},
 	"exit": {
 		func(v consumer.View) bool { return v.State == "exited" },
-		func(v consumer.View) bool { return v.State == "ended" || v.State == "failed" },
+		func(v consumer.View) bool { return downStates[v.State] && !starting(v) },
 	},
 	"ended":   {func(v consumer.View) bool { return v.State == "ended" }, nil},
 	"settled": {func(v consumer.View) bool { return v.State == "ended" && v.Settled }, nil},
@@ -279,7 +285,13 @@ func missed(v consumer.View) error {
 	if v.Detail != "" {
 		text += ": " + v.Detail
 	}
-	return step.Fail(step.ProblemConflict, "", "%s", text)
+	hint := ""
+	switch v.State {
+	case "stopped", "outbid", "hold":
+		text += "; it stays so until it is started"
+		hint = "souk start " + v.Name
+	}
+	return step.Fail(step.ProblemConflict, hint, "%s", text)
 }
 
 func balanceCommand(e *env) *cobra.Command {

@@ -43,7 +43,7 @@ func runCommand(e *env) *cobra.Command {
 		Use: "run --type on-demand|spot [flags] IMAGE [-- COMMAND…]", Short: "Rent GPUs and run a container on them", Args: cobra.MinimumNArgs(1),
 		Long: "Run takes the best offer, shows what it costs and the most that it can come to, and asks. Then it follows the pod: pulling,\n" +
 			"starting, running, and its output until its program ends, with whose exit code it ends. Ctrl-C leaves the pod running.\n\n" +
-			"On-demand cannot be displaced while it is paid for. Spot is cheaper, and goes when somebody bids more: SIGTERM, a few\nseconds, SIGKILL; its volume is kept, and it resumes by itself when its bid wins again.",
+			"On-demand cannot be displaced while it is paid for. Spot is cheaper, and goes when somebody bids more: SIGTERM, a few\nseconds, SIGKILL; its volume is kept, and\n'souk start' starts it again when there is room.",
 		Example: "  souk run --type on-demand --max-price 0.40 --gpus 1 pytorch/pytorch:latest -- nvidia-smi\n" +
 			"  souk run --type spot --max-price 0.22 -f 'gpu_name=RTX_4090' --budget 3 --volume 50GiB -d IMAGE",
 		RunE: e.asking(func(ctx context.Context, c *api.Client, args []string) error { return f.run(ctx, e, c, args) }),
@@ -283,7 +283,7 @@ func (e *env) ended(v consumer.View) error {
 	case market.StateFailed.String():
 		return couldNotStart(v, why+cost)
 	case market.StateOutbid.String():
-		return step.Fail(step.ProblemConflict, "it resumes by itself when its bid wins again; 'souk rm "+v.Name+"' ends it", "%s was outbid; its volume is kept%s", v.Name, cost)
+		return step.Fail(step.ProblemConflict, "'souk start "+v.Name+"' starts it again when there is room; 'souk rm "+v.Name+"' ends it", "%s was outbid; its volume is kept%s", v.Name, cost)
 	case market.StateHold.String():
 		return step.Fail(step.ProblemFunds, "", "%s is out of funds; its volume is kept for now%s", v.Name, cost)
 	}
