@@ -52,8 +52,9 @@ type env struct {
 	home    string
 	output  string
 	quiet   bool
-	started bool   // a command was found and its arguments are right
-	verb    string // of the command, for errors: "operator invite create"
+	started bool            // a command was found and its arguments are right
+	verb    string          // of the command, for errors: "operator invite create"
+	stopped <-chan struct{} // closed when the user interrupts: for what waits at the terminal
 	lines   *bufio.Reader
 }
 
@@ -113,20 +114,33 @@ func (e *env) agree(ctx context.Context, yes bool, question string) error {
 		return step.Fail(step.ProblemUsage, "say -y to agree without being asked", "this wants an answer, and there is no terminal to ask on")
 	}
 	fmt.Fprintf(e.err, "%s [y/N] ", question)
-	answer := make(chan string, 1)
+	s, err := e.answer(ctx)
+	if err != nil && ctx.Err() != nil {
+		return err
+	}
+	if s = strings.ToLower(s); s == "y" || s == "yes" {
+		return nil
+	}
+	return step.Fail(step.ProblemOther, "", "not agreed; nothing was done")
+}
+
+// answer reads a line, and gives up when ctx ends.
+func (e *env) answer(ctx context.Context) (string, error) {
+	type reply struct {
+		line string
+		err  error
+	}
+	got := make(chan reply, 1)
 	go func() {
-		s, _ := e.line()
-		answer <- strings.ToLower(s)
+		s, err := e.line()
+		got <- reply{s, err}
 	}()
 	select {
-	case s := <-answer:
-		if s == "y" || s == "yes" {
-			return nil
-		}
-		return step.Fail(step.ProblemOther, "", "not agreed; nothing was done")
+	case r := <-got:
+		return r.line, r.err
 	case <-ctx.Done():
 		fmt.Fprintln(e.err)
-		return ctx.Err()
+		return "", ctx.Err()
 	}
 }
 

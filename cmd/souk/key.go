@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -84,16 +85,32 @@ func (p *passFlags) seal(e *env) (keys.Seal, error) {
 	return keys.Seal{Passphrase: word}, nil
 }
 
-// secret reads a line without echo.
+// secret reads a line without echo. When the user interrupts it gives up, and the terminal echoes again.
 func (e *env) secret(prompt string) ([]byte, error) {
 	f, ok := e.in.(*os.File)
 	if !ok || !e.asks {
 		return nil, usageError("give --passphrase-file FILE; for a new key, or --no-passphrase", "the key wants a passphrase, and there is no terminal to ask on")
 	}
+	fd := int(f.Fd())
+	before, err := term.GetState(fd)
+	if err != nil {
+		return nil, err
+	}
 	fmt.Fprint(e.err, prompt)
-	word, err := term.ReadPassword(int(f.Fd()))
-	fmt.Fprintln(e.err)
-	return word, err
+	defer fmt.Fprintln(e.err)
+	var word []byte
+	read := make(chan error, 1)
+	go func() {
+		w, err := term.ReadPassword(fd)
+		word = w
+		read <- err
+	}()
+	select {
+	case err := <-read:
+		return word, err
+	case <-e.stopped:
+		return nil, errors.Join(context.Canceled, term.Restore(fd, before))
+	}
 }
 
 // openKey opens the key of a home.

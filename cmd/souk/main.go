@@ -24,7 +24,10 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, newEnv(), os.Args[1:])
+	context.AfterFunc(ctx, stop) // the first signal asks this program to end, a second one kills it
+	e := newEnv()
+	e.stopped = ctx.Done()
+	code := run(ctx, e, os.Args[1:])
 	stop()
 	os.Exit(code)
 }
