@@ -30,15 +30,21 @@ const answerMost = 1 << 30
 // ErrDown is what calls fail with when no node answers on the socket.
 var ErrDown = errors.New("api: no node answers")
 
+// ErrForeign is that a socket, or the folder it is in, is in another user's hands.
+var ErrForeign = errors.New("api: the socket is not this user's")
+
 // A Client talks to a node. Errors that the node answered are *step.Problem.
 type Client struct {
 	http *http.Client
 	dial func(context.Context) (net.Conn, error)
 }
 
-// NewClient is a client for the node behind the socket at path.
+// NewClient is a client for the node behind the socket at path. Calls fail with ErrForeign when another user made it.
 func NewClient(path string) *Client {
 	return newClient(func(ctx context.Context) (net.Conn, error) {
+		if err := ownSocket(path); err != nil {
+			return nil, err
+		}
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", path)
 	})
@@ -169,6 +175,8 @@ func down(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case errors.Is(err, ErrForeign):
+		return err
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, net.ErrClosed):
 		return fmt.Errorf("%w: %w", ErrDown, err)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):

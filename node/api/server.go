@@ -40,10 +40,13 @@ type server struct {
 }
 
 // Listen takes the socket at path, mode 0600. A socket that a killed node left behind is replaced; one that is answered
-// is not.
+// is not. It fails with ErrForeign in a folder that another user could have prepared.
 func Listen(path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("api: %w", err)
+	}
+	if err := ownFolder(filepath.Dir(path)); err != nil {
+		return nil, err
 	}
 	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
 		c.Close()

@@ -100,6 +100,11 @@ func TestLongSocketsMove(t *testing.T) {
 	if a.Socket() == b.Socket() {
 		t.Errorf("two homes have one socket")
 	}
+	here := a.Socket()
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	if got := a.Socket(); got != here {
+		t.Errorf("in another session the socket is %s, not %s", got, here)
+	}
 	named := Config{Home: "/home/x", APISocket: "/run/s"}
 	if got := named.Socket(); got != "/run/s" {
 		t.Errorf("got %s", got)

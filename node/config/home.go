@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -28,7 +29,9 @@ func (c Config) LogFile() string { return filepath.Join(c.Home, "souk.log") }
 func (c Config) PIDFile() string { return filepath.Join(c.Home, "souk.pid") }
 
 // Socket is the path of the API's unix socket: api_socket, else souk.sock in the home. A path that is too long for a
-// socket gives a short one in the user's runtime folder, made of its hash.
+// socket gives one made of its hash, in a folder of this user whose name follows from nothing but the user: a node and a
+// command line that were started in different environments must mean the same. api.Listen makes the folder, or refuses one
+// that is somebody else's.
 func (c Config) Socket() string {
 	path := c.APISocket
 	if path == "" {
@@ -40,17 +43,8 @@ func (c Config) Socket() string {
 	if len(path) <= socketMost {
 		return path
 	}
-	return filepath.Join(runtimeDir(), "souk-"+identity.Keccak([]byte(path)).Short()+".sock")
-}
-
-// runtimeDir is a folder of short name for sockets. Who may use the socket is decided by its own mode.
-func runtimeDir() string {
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && len(dir) < socketMost-32 {
-		if fi, err := os.Stat(dir); err == nil && fi.IsDir() {
-			return dir
-		}
-	}
-	return os.TempDir()
+	hash := identity.Keccak([]byte(path))
+	return filepath.Join(socketDir(), hex.EncodeToString(hash[:8])+".sock")
 }
 
 // Passphrase is the path of the passphrase file, if there is one.
