@@ -53,6 +53,7 @@ type Posting struct {
 const (
 	entriesUsual = 50
 	entriesMost  = 1000
+	pagesMost    = 64 // of entriesMost, that are searched for the entries of one reservation
 )
 
 // eventEntry is the event of an Entry.
@@ -261,16 +262,16 @@ func (b *book) read(ctx context.Context, t table.Table, lease wire.ID, limit int
 	if t != table.BankEntry {
 		prefix = table.Key(t, lease[:])
 	}
+	if newest {
+		return b.back(ctx, prefix, lease, limit)
+	}
 	from := prefix
-	if n := b.next[lease]; n > 0 && !newest {
+	if n := b.next[lease]; n > 0 {
 		from = append(bytes.Clone(prefix), table.Uint64(n)...)
 	}
-	objects, err := b.s.b.Objects(ctx, from, table.After(prefix), limit, newest)
+	objects, err := b.s.b.Objects(ctx, from, table.After(prefix), limit, false)
 	if err != nil {
 		return nil, err
-	}
-	if newest {
-		slices.Reverse(objects)
 	}
 	var out []Entry
 	for _, o := range objects {
@@ -279,10 +280,44 @@ func (b *book) read(ctx context.Context, t table.Table, lease wire.ID, limit int
 			return nil, err
 		}
 		b.next[lease] = e.Seq + 1
-		if t != table.BankEntry || strings.HasPrefix(e.Reserved.String(), b.ref) {
+		if b.wanted(e) {
 			out = append(out, e)
 		}
 	}
+	return out, nil
+}
+
+// wanted reports whether an entry is of the reservation asked for. Of other chains all are.
+func (b *book) wanted(e Entry) bool {
+	return e.Kind != "bank" || strings.HasPrefix(e.Reserved.String(), b.ref)
+}
+
+// back takes the newest entries of one chain that are wanted, page by page from its end, in the order of the chain.
+func (b *book) back(ctx context.Context, prefix []byte, lease wire.ID, limit int) ([]Entry, error) {
+	var out []Entry
+	to, size := table.After(prefix), limit
+	for range pagesMost {
+		objects, err := b.s.b.Objects(ctx, prefix, to, size, true)
+		if err != nil {
+			return nil, err
+		}
+		for _, o := range objects {
+			e, err := b.entry(o)
+			if err != nil {
+				return nil, err
+			}
+			b.next[lease] = max(b.next[lease], e.Seq+1)
+			if b.wanted(e) && len(out) < limit {
+				out = append(out, e)
+			}
+			to = append(bytes.Clone(prefix), table.Uint64(e.Seq)...)
+		}
+		if len(out) == limit || len(objects) < size {
+			break
+		}
+		size = entriesMost
+	}
+	slices.Reverse(out)
 	return out, nil
 }
 
