@@ -33,11 +33,15 @@ func problem(err error) *step.Problem {
 	var p *step.Problem
 	var open *keys.Exposed
 	var locked *store.Locked
+	var damaged *store.Damaged
+	var corrupt *store.Corrupt
 	switch {
 	case errors.As(err, &p):
 		return p
 	case errors.Is(err, api.ErrDown):
 		return step.Fail(step.ProblemUnreachable, "start it: souk up -d", "no node is up in this home")
+	case errors.Is(err, api.ErrForeign):
+		return step.Fail(step.ProblemTrust, "be the user whose node it is, or name another api_socket in config.yaml", "%s", trim(err))
 	case errors.Is(err, config.ErrNoHome):
 		return step.Fail(step.ProblemNotFound, "join a market with 'souk join CODE', found one with 'souk init --role operator --market NAME', or name another --home", "%s", trim(err))
 	case errors.Is(err, keys.ErrMissing):
@@ -48,6 +52,14 @@ func problem(err error) *step.Problem {
 		return step.Fail(step.ProblemTrust, "chmod 600 "+open.Path, "%s", trim(err))
 	case errors.As(err, &locked):
 		return step.Fail(step.ProblemConflict, "souk status tells whether it is up", "%s", trim(err))
+	case errors.Is(err, store.ErrQuarantine):
+		return step.Fail(step.ProblemVerify, "put the newest journal/ of this home back; rebuilding would forget what this key has signed, and it could sign twice", "%s", trim(err))
+	case errors.As(err, &corrupt):
+		return step.Fail(step.ProblemVerify, "put a copy of that journal segment back, or look after the disk; 'souk ledger check' reads it all", "%s", trim(err))
+	case errors.As(err, &damaged):
+		return step.Fail(step.ProblemVerify, "souk ledger rebuild makes the index again from the journal", "%s", trim(err))
+	case errors.Is(err, store.ErrDiskFull):
+		return step.Fail(step.ProblemOther, "make room on the disk of the home, then start again; nothing is lost", "%s", trim(err))
 	case errors.Is(err, context.DeadlineExceeded):
 		return step.Fail(step.ProblemTimeout, "", "it did not come to that in time")
 	}
