@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"strconv"
 	"strings"
@@ -64,6 +65,21 @@ func chosen(kind string, kinds []string) bool {
 	return len(kinds) == 0
 }
 
+// sentences are what notices mean that come without a text.
+var sentences = map[string]string{
+	"join.approved": "the operator has approved this node",
+	"join.pending":  "the operator has the request, and has not decided yet",
+	"join.rejected": "the operator has turned this node away",
+}
+
+// notice is a notice for people.
+func notice(n step.Notice) string {
+	if n.Text == "" {
+		return cmp.Or(sentences[n.Type], n.Type)
+	}
+	return n.Text
+}
+
 func noticeList() listing[step.Notice] {
 	return listing[step.Notice]{
 		key: func(n step.Notice) string { return strconv.FormatUint(n.Seq, 10) },
@@ -77,7 +93,7 @@ func noticeList() listing[step.Notice] {
 				}
 				return n.Lease.Short()
 			}},
-			{head: "WHAT", of: func(n step.Notice) string { return n.Text }},
+			{head: "WHAT", of: notice},
 		},
 	}
 }

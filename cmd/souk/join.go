@@ -25,14 +25,37 @@ type joinFlags struct {
 func joinCommand(e *env) *cobra.Command {
 	var f joinFlags
 	c := &cobra.Command{
-		Use: "join CODE", Short: "Join a market with an invite", Args: cobra.ExactArgs(1),
+		Use: "join CODE|-", Short: "Join a market with an invite", Args: cobra.ExactArgs(1),
 		Long: "Join proves this node's key to the operator that made the invite, and sends what the operator vets: of a host its GPUs,\n" +
-			"machine and self-test, and its signature on the market's agreement. Home and key are made if there are none. The same\ncode again asks how it stands.",
-		RunE: does(func(ctx context.Context, args []string) error { return f.run(ctx, e, args[0]) }),
+			"machine and self-test, and its signature on the market's agreement. Home and key are made if there are none. The same\ncode again asks how it stands.\n\n" +
+			"Whoever has the code can use it, and what stands on a command line is seen by every user of the machine and kept in the\nshell's history. '-' reads it from standard input.",
+		Example: "  souk join - < code.txt",
+		RunE: does(func(ctx context.Context, args []string) error {
+			code, err := e.inviteCode(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			return f.run(ctx, e, code)
+		}),
 	}
 	f.homeFlags.add(c, true)
 	c.Flags().BoolVarP(&f.yes, "yes", "y", false, "agree without being asked")
 	return c
+}
+
+// inviteCode is the code that an argument means: itself, or with - the first line of standard input.
+func (e *env) inviteCode(ctx context.Context, arg string) (string, error) {
+	if arg != "-" {
+		return arg, nil
+	}
+	if e.asks {
+		fmt.Fprint(e.err, "invite code: ")
+	}
+	code, err := e.answer(ctx)
+	if err != nil && ctx.Err() == nil {
+		err = usageError("souk join - < FILE", "there is no code on standard input")
+	}
+	return code, err
 }
 
 func (f *joinFlags) run(ctx context.Context, e *env, code string) error {
