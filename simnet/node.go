@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"maps"
-	"slices"
 
 	"souk/node/core"
 	"souk/node/core/step"
@@ -109,7 +108,7 @@ func (n *node) compare(when string) {
 	rows := n.core.Rows()
 	for _, r := range rows {
 		if v, ok := want[string(r.Key)]; !ok || !bytes.Equal(v, r.Value) {
-			n.w.broken(n, "L6", "%s the core has a row %x that the store has not so: %x, %x", when, r.Key, r.Value, v)
+			n.w.broken(n, "L6", "%s the core has a row %x that the store has not so (%d bytes, %d there)", when, r.Key, len(r.Value), len(v))
 			return
 		}
 	}
@@ -288,9 +287,4 @@ func (w *world) mixOut(n *node, out *step.Out) {
 		w.mix(uint64(crc32.Update(crc32.Checksum(r.Key, castagnoli), castagnoli, r.Value))<<8 | uint64(n.index&255))
 	}
 	w.mix(uint64(len(out.Sends))<<40 | uint64(len(out.Replies))<<30 | uint64(len(out.Publish))<<20 | uint64(len(out.Pods))<<10 | uint64(len(out.Notices)))
-}
-
-// peersOf is the addresses of a set, in order.
-func peersOf[V any](m map[identity.Address]V) []identity.Address {
-	return slices.SortedFunc(maps.Keys(m), identity.Address.Compare)
 }
