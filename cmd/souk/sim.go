@@ -55,8 +55,8 @@ func (e *env) simulate(ctx context.Context, o simnet.Options) error {
 	o.Progress = func(at, until time.Duration, r simnet.Report) bool {
 		if now := e.now(); !now.Before(next) {
 			next = now.Add(2 * time.Second)
-			e.note("%s of %s: %d events, %d messages, %d crashes, %d pods started, %d minutes billed",
-				hours(at), hours(until), r.Events, r.Messages, r.Crashes, r.Starts, r.Billed)
+			e.note("%s of %s: %d events, %d messages, %d crashes, %d minutes billed",
+				hours(at), hours(until), r.Events, r.Messages, r.Crashes, r.Billed)
 		}
 		return ctx.Err() == nil
 	}
