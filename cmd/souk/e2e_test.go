@@ -10,6 +10,7 @@ import (
 	"os"
 	osexec "os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,6 +37,7 @@ import (
 //	                                                     on each consumer's account
 //	on NODE ARG…                                         souk ARG… there; ! on, if it has to fail
 //	exits CODE NODE ARG…                                 the same, with that exit code
+//	patiently NODE ARG…                                  souk ARG…, again when it says when to ask again
 //	get VAR PATH NODE ARG…                               a value out of its JSON, as in 0.state
 //	await NODE EVENT                                     until the node tells of the next such event
 //	counted NODE POD N                                   until N minutes of the pod are counted and paid
@@ -168,6 +170,7 @@ func (s *stage) commands() map[string]func(*testscript.TestScript, bool, []strin
 			}
 		},
 		"exits":     in((*world).exits),
+		"patiently": in((*world).patiently),
 		"get":       in((*world).get),
 		"await":     in((*world).await),
 		"counted":   in((*world).counted),
@@ -237,6 +240,21 @@ func (w *world) market(ts *testscript.TestScript, args []string) {
 		price, floor, _ := strings.Cut(cmp.Or(prices, "0.36/0.12"), "/")
 		ts.Check(w.host(node, gpus, price, floor, "docker"))
 		offers++
+	}
+}
+
+// later is how a host tells somebody to wait.
+var later = regexp.MustCompile(`ask again in (\d+) s`)
+
+func (w *world) patiently(ts *testscript.TestScript, args []string) {
+	for err := w.on(ts, args[0], args[1:]...); err != nil; err = w.on(ts, args[0], args[1:]...) {
+		found := later.FindStringSubmatch(ts.ReadFile("stderr"))
+		if found == nil {
+			ts.Fatalf("%s: %v", strings.Join(args, " "), err)
+		}
+		seconds, err := strconv.Atoi(found[1])
+		ts.Check(err)
+		pause(time.Duration(seconds) * time.Second)
 	}
 }
 

@@ -22,7 +22,6 @@ const (
 
 // run carries out one call of the program and gives its exit code.
 func run(ctx context.Context, e *env, args []string) int {
-	e.stopped = ctx.Done()
 	root := newRoot(e)
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
