@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	osexec "os/exec"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,7 +24,12 @@ import (
 const (
 	upWait   = 60 * time.Second // a large store is loaded, an engine asked
 	downWait = 60 * time.Second // what is under way is finished
+	settled  = 5 * time.Second  // after which a node has done what only a start has to do
 )
+
+// garbage is how much of it may lie about, percent of what is in use. Two thirds of a small node's heap are one buffer of the
+// store, which is hardly touched: at Go's 100 the garbage would be more than all the rest.
+const garbage = 50
 
 func upCommand(e *env) *cobra.Command {
 	var p passFlags
@@ -63,6 +69,9 @@ func (e *env) upForeground(ctx context.Context, p *passFlags) error {
 		return step.Fail(step.ProblemConflict, "souk status", "the node of this home is up already")
 	}
 	log := logger(cfg, e.err)
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(garbage)
+	}
 	n, err := node.New(node.Options{Config: cfg, Key: k, Log: log, Version: buildVersion()})
 	if err != nil {
 		return err
@@ -75,6 +84,11 @@ func (e *env) upForeground(ctx context.Context, p *passFlags) error {
 		select {
 		case <-n.Ready():
 			log.Info("node is up", "address", k.Address(), "home", cfg.Home, "version", buildVersion())
+		case <-ctx.Done():
+		}
+		select {
+		case <-time.After(settled):
+			debug.FreeOSMemory() // starting takes more than waiting for customers does
 		case <-ctx.Done():
 		}
 	}()
