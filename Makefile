@@ -36,10 +36,10 @@ sim: ## simulated markets: make sim SEEDS=1000
 bench: ## every benchmark that needs no node
 	$(in) go test -run '^$$' -bench . -benchmem -timeout 60m $$(go list ./... | grep -v /cmd/)
 
-bench-idle: ## what one idle node costs in memory and CPU
+bench-idle: ## what an idle host costs in CPU and memory, against the least that such a process can be
 	$(in) go test ./cmd/souk -run '^$$' -bench '^BenchmarkIdle' -benchtime 1x -timeout 30m -v
 
-bench-start: ## how long a node takes to start, and a pod from offer to running
+bench-start: ## from 'souk run' to the first line of a pod's output, against 'docker run'
 	$(in) go test ./cmd/souk -run '^$$' -bench '^BenchmarkStart' -benchtime 5x -timeout 30m -v
 
 fuzz: ## every decoder: make fuzz FUZZTIME=5m
