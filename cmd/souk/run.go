@@ -64,7 +64,7 @@ func runCommand(e *env) *cobra.Command {
 	fl.BoolVarP(&f.detach, "detach", "d", false, "do not wait for the pod: print its id")
 	fl.BoolVarP(&f.yes, "yes", "y", false, "agree to the price without being asked")
 	fl.BoolVar(&f.removeEnd, "rm-at-limit", false, "when duration or budget is reached, end the lease instead of stopping the pod")
-	fl.BoolVar(&f.noResume, "no-resume", false, "once outbid, stay so")
+	fl.BoolVar(&f.noResume, "no-resume", false, "once outbid, stay so; today every outbid pod does, until 'souk start'")
 	fl.StringVar(&f.simulated, "simulated", "", "take simulated GPUs: yes or no (default yes in a testnet market)")
 	return c
 }
