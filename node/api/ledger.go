@@ -165,38 +165,18 @@ func (b *book) choose(ctx context.Context, ref string) error {
 
 // newest are the last entries, in the order of time, and leaves every chain at its end.
 func (b *book) newest(ctx context.Context, limit int) ([]Entry, error) {
-	var out []Entry
-	if b.is("operator") {
-		list, err := b.read(ctx, table.BankEntry, wire.ID{}, limit, true)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, list...)
-	}
-	for _, t := range b.usageTables() {
-		leases, err := b.leases(ctx, t)
-		if err != nil {
-			return nil, err
-		}
-		for _, id := range leases {
-			list, err := b.read(ctx, t, id, limit, true)
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, list...)
-		}
-	}
-	vs, err := b.vouchers(ctx)
-	out = append(out, vs...)
-	order(out)
+	out, err := b.entries(ctx, limit, true)
 	return out[max(0, len(out)-limit):], err
 }
 
 // more are the entries that came since.
-func (b *book) more(ctx context.Context) ([]Entry, error) {
+func (b *book) more(ctx context.Context) ([]Entry, error) { return b.entries(ctx, entriesMost, false) }
+
+// entries reads every chain of this node, at most limit of each: the newest, or those that follow what was read before.
+func (b *book) entries(ctx context.Context, limit int, newest bool) ([]Entry, error) {
 	var out []Entry
 	if b.is("operator") {
-		list, err := b.read(ctx, table.BankEntry, wire.ID{}, entriesMost, false)
+		list, err := b.read(ctx, table.BankEntry, wire.ID{}, limit, newest)
 		if err != nil {
 			return nil, err
 		}
@@ -208,7 +188,7 @@ func (b *book) more(ctx context.Context) ([]Entry, error) {
 			return nil, err
 		}
 		for _, id := range leases {
-			list, err := b.read(ctx, t, id, entriesMost, false)
+			list, err := b.read(ctx, t, id, limit, newest)
 			if err != nil {
 				return nil, err
 			}
