@@ -4,9 +4,10 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	"github.com/libp2p/go-libp2p/x/rate"
 )
 
@@ -67,8 +68,13 @@ const codeStranger network.StreamErrorCode = 0x50 << 8
 // resources is the resource manager: what all peers together, and each, may take.
 func resources() (network.ResourceManager, error) {
 	scale := rcmgr.DefaultLimits
-	libp2p.SetDefaultServiceLimits(&scale)
 	const mib = 1 << 20
+	for _, id := range []protocol.ID{identify.ID, identify.IDPush} { // the one service of libp2p's own that runs here
+		scale.AddProtocolLimit(id, rcmgr.BaseLimit{StreamsInbound: 128, StreamsOutbound: 128, Streams: 256, Memory: 8 * mib}, rcmgr.BaseLimitIncrease{})
+		scale.AddProtocolPeerLimit(id, rcmgr.BaseLimit{StreamsInbound: 16, StreamsOutbound: 16, Streams: 32, Memory: mib}, rcmgr.BaseLimitIncrease{})
+	}
+	scale.AddServiceLimit(identify.ServiceName, rcmgr.BaseLimit{StreamsInbound: 128, StreamsOutbound: 128, Streams: 256, Memory: 8 * mib}, rcmgr.BaseLimitIncrease{})
+	scale.AddServicePeerLimit(identify.ServiceName, rcmgr.BaseLimit{StreamsInbound: 16, StreamsOutbound: 16, Streams: 32, Memory: mib}, rcmgr.BaseLimitIncrease{})
 	limits := rcmgr.PartialLimitConfig{
 		System: rcmgr.ResourceLimits{
 			Conns: connectionsHigh + 200, ConnsInbound: connectionsHigh, ConnsOutbound: connectionsHigh,

@@ -1,7 +1,6 @@
 package p2p
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -13,18 +12,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
-	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
-	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
-	"github.com/libp2p/go-libp2p/p2p/security/noise"
-	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
-	"github.com/libp2p/go-libp2p/p2p/transport/quic"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"souk/p2p/identity"
@@ -109,32 +101,7 @@ func (n *Node) open() error {
 		}
 		announce = append(announce, m)
 	}
-	limits, err := resources()
-	if err != nil {
-		return fmt.Errorf("p2p: limits: %w", err)
-	}
-	manager, err := connmgr.NewConnManager(connectionsLow, connectionsHigh, connmgr.WithGracePeriod(time.Minute))
-	if err != nil {
-		return fmt.Errorf("p2p: connection manager: %w", err)
-	}
-	listen := libp2p.ListenAddrStrings(n.cfg.Listen...)
-	if len(n.cfg.Listen) == 0 {
-		listen = libp2p.NoListenAddrs
-	}
-	n.host, err = libp2p.New(
-		libp2p.Identity(key), listen,
-		libp2p.Transport(tcp.NewTCPTransport), libp2p.Transport(libp2pquic.NewTransport),
-		libp2p.Security(noise.ID, noise.New), libp2p.Security(libp2ptls.ID, libp2ptls.New),
-		libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
-		libp2p.ResourceManager(limits), libp2p.ConnectionManager(manager), libp2p.ConnectionGater(n.gate),
-		libp2p.AddrsFactory(func(own []ma.Multiaddr) []ma.Multiaddr { return append(slices.Clone(announce), own...) }),
-		libp2p.DisableRelay(), libp2p.DisableIdentifyAddressDiscovery(), libp2p.Ping(false), libp2p.DisableMetrics(),
-		libp2p.WithDialTimeout(dialTimeout), libp2p.DialRanker(tcpFirst),
-		libp2p.UserAgent("souk/"+cmp.Or(n.cfg.Version, "dev")),
-	)
-	if err != nil {
-		_ = manager.Close()
-		_ = limits.Close()
+	if n.host, err = n.newHost(key, announce); err != nil {
 		return fmt.Errorf("p2p: listening: %w", err)
 	}
 	n.poke, err = n.host.EventBus().Emitter(&event.EvtPeerProtocolsUpdated{})
@@ -144,28 +111,6 @@ func (n *Node) open() error {
 	}
 	n.host.Network().Notify(&network.NotifyBundle{ConnectedF: n.connected, DisconnectedF: n.disconnected})
 	return nil
-}
-
-// tcpFirst prefers TCP: when a process dies, its kernel tells the peers of its TCP connections at once; those of QUIC
-// find out half a minute later. The delays are those of RFC 8305, as libp2p has them.
-func tcpFirst(addrs []ma.Multiaddr) []network.AddrDelay {
-	out := make([]network.AddrDelay, 0, len(addrs))
-	var others []ma.Multiaddr
-	for _, a := range addrs {
-		if _, err := a.ValueForProtocol(ma.P_TCP); err != nil {
-			others = append(others, a)
-			continue
-		}
-		out = append(out, network.AddrDelay{Addr: a})
-	}
-	var wait time.Duration
-	if len(out) > 0 {
-		wait = 300 * time.Millisecond
-	}
-	for _, a := range others {
-		out = append(out, network.AddrDelay{Addr: a, Delay: wait})
-	}
-	return out
 }
 
 // Run lets peers in and serves until ctx ends. When it returns, all that it started has ended and the ports are free: it
