@@ -95,6 +95,17 @@ func (s *Supervisor) Sync(all []plan.Want) {
 	poke(s.audit)
 }
 
+// Look looks at a lease's containers again. If the wanted start of it runs, an event Started follows, also where one was
+// told before: At says when that was so.
+func (s *Supervisor) Look(lease string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w := s.workers[lease]; w != nil {
+		w.confirm = true
+		poke(w.wake)
+	}
+}
+
 // Logs copies the output of a run, as far as its container still exists; start 0 is the newest. With follow it returns at
 // the end of the container. The error is ErrNoRun if there is no such container.
 func (s *Supervisor) Logs(ctx context.Context, lease string, start uint32, follow bool, tail int, stdout, stderr io.Writer) error {
@@ -280,7 +291,9 @@ func (s *Supervisor) tellOf(v plan.Have) {
 }
 
 func (s *Supervisor) emit(e Event) {
-	e.At = time.Now()
+	if e.At.IsZero() {
+		e.At = time.Now()
+	}
 	s.events(e)
 }
 

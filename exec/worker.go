@@ -22,16 +22,19 @@ type worker struct {
 	// Guarded by the supervisor's mu.
 	wanted   plan.Want
 	observe  bool               // an Observed is owed
+	confirm  bool               // a Started is owed of what runs
 	stopping bool               // a stop was wanted, and whoever wanted it waits to hear that nothing runs
 	orphan   bool               // nobody knows this lease, so nobody is told
 	stopPull context.CancelFunc // set while an image is pulled for wanted
 
-	seen  map[string]*sight // by StartID
-	ended uint32            // newest start that failed, ended or was lost: not to be tried again (P1)
-	halt  halt
-	retry time.Duration
-	away  away
-	again uint32 // start whose image went away between pull and creation, and was pulled once more
+	at         time.Time         // when the engine was last asked for the list
+	confirming bool              // confirm was set before it was asked
+	seen       map[string]*sight // by StartID
+	ended      uint32            // newest start that failed, ended or was lost: not to be tried again (P1)
+	halt       halt
+	retry      time.Duration
+	away       away
+	again      uint32 // start whose image went away between pull and creation, and was pulled once more
 }
 
 // A sight is what the core was told of one start of a container.
@@ -169,6 +172,11 @@ func (w *worker) gone(want plan.Want) bool {
 func (w *worker) look(ctx context.Context) ([]plan.Have, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	w.s.mu.Lock()
+	w.confirming = w.confirming || w.confirm
+	w.confirm = false
+	w.s.mu.Unlock()
+	w.at = time.Now()
 	return w.s.rt.List(ctx, w.s.home, w.lease)
 }
 
@@ -186,8 +194,8 @@ func (w *worker) trouble(ctx context.Context, doing string, err error) time.Dura
 // report tells the core what is new in have, and returns what is wanted now.
 func (w *worker) report(have []plan.Have) plan.Want {
 	w.s.mu.Lock()
-	want, observe := w.wanted, w.observe
-	w.observe = false
+	want, observe, confirm := w.wanted, w.observe, w.confirming
+	w.observe, w.confirming = false, false
 	w.s.mu.Unlock()
 
 	if observe {
@@ -204,7 +212,9 @@ func (w *worker) report(have []plan.Have) plan.Want {
 		if told == nil {
 			told = &sight{}
 			w.seen[id] = told
-			w.emit(startEvent(Started, h))
+			w.emit(w.seenEvent(Started, h))
+		} else if confirm && h.State == plan.Running && h.Start == want.Start {
+			w.emit(w.seenEvent(Started, h))
 		}
 		told.have = h
 		if h.State == plan.Exited && !told.end {
@@ -242,13 +252,20 @@ func (w *worker) observed(want plan.Want, have []plan.Have) {
 			w.seen[id] = &sight{have: h, end: h.State == plan.Exited}
 		}
 	}
-	e := startEvent(Observed, newest)
+	e := w.seenEvent(Observed, newest)
 	if newest.State == plan.Exited {
 		w.ended = max(w.ended, newest.Start)
 		e.FinishedAt, e.ExitCode, e.OOM = newest.FinishedAt, newest.ExitCode, newest.OOM
 		e.Signalled = want.Phase != plan.Run
 	}
 	w.emit(e)
+}
+
+// seenEvent is startEvent of what the last list had.
+func (w *worker) seenEvent(k Kind, h plan.Have) Event {
+	e := startEvent(k, h)
+	e.At = w.at
+	return e
 }
 
 func startEvent(k Kind, h plan.Have) Event {

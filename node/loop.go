@@ -209,8 +209,8 @@ func (n *Node) leave(ctx context.Context, out *step.Out) {
 		n.members.Store(m.Address, m)
 	}
 	n.contact(out.Contacts)
-	if out.AllPods || len(out.Pods) > 0 {
-		n.pods.want(out.Pods, out.AllPods)
+	if out.AllPods || len(out.Pods) > 0 || len(out.Looks) > 0 {
+		n.pods.want(order{out.Pods, out.AllPods, out.Looks})
 	}
 	for _, r := range out.Replies {
 		n.resolve(r.ID, waitOutcome{reply: r})

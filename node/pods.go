@@ -42,8 +42,9 @@ type pods struct {
 
 // order is what one step wants of pods.
 type order struct {
-	list []step.PodWant
-	all  bool
+	list  []step.PodWant
+	all   bool
+	looks []wire.ID
 }
 
 // marketEvery is how often a node whose engine hangs on its market looks whether it is in one.
@@ -124,12 +125,12 @@ func (p *pods) measure(m member.Machine, gpus int) {
 }
 
 // want takes the core's wishes. It does not block: whoever gives them has other peers to answer.
-func (p *pods) want(list []step.PodWant, all bool) {
+func (p *pods) want(o order) {
 	if p.engine == nil {
 		return
 	}
 	p.mu.Lock()
-	p.orders = append(p.orders, order{list, all})
+	p.orders = append(p.orders, o)
 	p.mu.Unlock()
 	select {
 	case p.more <- struct{}{}:
@@ -179,6 +180,9 @@ func (p *pods) carry(ctx context.Context, sup *exec.Supervisor, o order) {
 		return
 	}
 	sup.Want(wants)
+	for _, lease := range o.looks {
+		sup.Look(hex.EncodeToString(lease[:]))
+	}
 }
 
 // awaitMeasure waits until a pod's share of the machine can be told. A driver that hangs does not hold up pods for ever:

@@ -307,7 +307,7 @@ func (c *checker) truth(n, at *node, u ledger.Usage) {
 			if r.started >= to {
 				c.w.broken(n, "L7", "entry %d of lease %s bills a minimum before the start", u.Seq, u.Lease.Short())
 			}
-		case r.started > from || r.finished != 0 && r.finished < to-engineLag || r.term != 0 && r.term < to:
+		case r.started > from || r.finished != 0 && r.finished < to || r.term != 0 && r.term < to:
 			c.w.broken(n, "L7", "entry %d of lease %s bills minute %d (%v to %v); its pod ran from %v to %v, SIGTERM %v", u.Seq, u.Lease.Short(), u.First,
 				from, to, r.started, r.finished, r.term)
 		}

@@ -86,9 +86,6 @@ func parseProgram(command []string) program {
 	return p
 }
 
-// engineLag is how long the word of a container's end may take from the engine to the core.
-const engineLag = member.Second
-
 func newMachine(n *node, devices []member.Device, runtime string) *machine {
 	return &machine{
 		n: n, devices: devices, rnd: newLots(n.w.opt.Seed, "machine/"+n.name),
@@ -152,12 +149,14 @@ func (m *machine) end(c *container, code int32) {
 	m.hint(c.lease)
 }
 
-// hint is an event of the engine. Now and then one is late, but by less than engineLag: a host that has heard nothing bills
-// the minute, so a hint that is lost, and made up for by the supervisor's next look, would bill one that was not full.
+// hint is an event of the engine. Now and then one is late, or lost: the supervisor's next look makes up for it.
 func (m *machine) hint(lease wire.ID) {
 	d := m.rnd.between(1, 10)
-	if m.n.w.faulty && m.rnd.chance(0.01) {
-		d = m.rnd.between(10, engineLag-100)
+	if m.n.w.faulty && m.rnd.chance(0.02) {
+		if m.rnd.chance(0.5) {
+			return
+		}
+		d = m.rnd.between(10, 5*member.Second)
 	}
 	m.after(d, "hint", func() {
 		if m.n.up && m.n.pods != nil {

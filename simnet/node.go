@@ -214,8 +214,9 @@ func (n *node) leave(out *step.Out) {
 	for _, c := range out.Contacts {
 		n.contact(c)
 	}
-	if n.pods != nil && (out.AllPods || len(out.Pods) > 0) {
+	if n.pods != nil {
 		n.pods.want(out.Pods, out.AllPods)
+		n.pods.confirm(out.Looks)
 	}
 	for i := range out.Replies {
 		n.reply(out, &out.Replies[i])

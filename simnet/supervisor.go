@@ -27,6 +27,7 @@ type worker struct {
 	lease   wire.ID
 	want    step.PodWant
 	observe bool
+	confirm bool // a PodStarted is owed of what runs
 	stops   bool // a stop was wanted, and the core waits to hear that nothing runs
 	orphan  bool // no lease of the core's: its containers go, its data stay
 	busy    bool // a slow call is under way
@@ -78,12 +79,12 @@ func (s *supervisor) known() []wire.ID {
 
 // tell brings the core an input, after those told before.
 func (s *supervisor) tell(in step.Input) {
+	if e, ok := in.(step.PodEvent); ok {
+		e.At = s.n.clock()
+		in = e
+	}
 	s.said = max(s.said, s.n.w.now+s.m.rnd.between(1, 5))
 	s.n.later(s.said-s.n.w.now, "pod", func() {
-		if e, ok := in.(step.PodEvent); ok {
-			e.At = s.n.clock()
-			in = e
-		}
 		s.n.step(in)
 	})
 }
@@ -123,6 +124,16 @@ func (s *supervisor) want(list []step.PodWant, all bool) {
 	for _, id := range s.m.leases() {
 		if s.workers[id] == nil && len(s.m.containers[id]) > 0 {
 			s.workers[id] = &worker{lease: id, seen: map[identity.Hash]*sight{}, orphan: true, want: step.PodWant{Lease: id, Phase: step.PodRemove}}
+			s.poke(id, 0)
+		}
+	}
+}
+
+// confirm has pods looked at again.
+func (s *supervisor) confirm(leases []wire.ID) {
+	for _, id := range leases {
+		if w := s.workers[id]; w != nil {
+			w.confirm = true
 			s.poke(id, 0)
 		}
 	}
@@ -212,6 +223,8 @@ func (s *supervisor) report(w *worker, by map[string]*container) {
 			told = &sight{c: c}
 			w.seen[c.id] = told
 			s.tell(c.event(step.PodStarted))
+		} else if w.confirm && c.state == plan.Running && c.start == w.want.Start {
+			s.tell(c.event(step.PodStarted))
 		}
 		if c.state == plan.Exited && !told.end {
 			told.end = true
@@ -219,6 +232,7 @@ func (s *supervisor) report(w *worker, by map[string]*container) {
 			s.tell(c.event(step.PodExited))
 		}
 	}
+	w.confirm = false
 	var gone []*sight
 	for id, told := range w.seen {
 		if told.c.gone {

@@ -136,13 +136,19 @@ func (w *Watcher) Events(lease string) []exec.Event {
 // Await waits for an event of one of these kinds about a run; start 0 is any run.
 func (w *Watcher) Await(t *testing.T, lease string, start uint32, kinds ...exec.Kind) exec.Event {
 	t.Helper()
+	return w.AwaitSince(t, time.Time{}, lease, start, kinds...)
+}
+
+// AwaitSince is Await for an event that tells of a time after since.
+func (w *Watcher) AwaitSince(t *testing.T, since time.Time, lease string, start uint32, kinds ...exec.Kind) exec.Event {
+	t.Helper()
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
 	for {
 		w.mu.Lock()
 		news := w.news
 		i := slices.IndexFunc(w.events, func(e exec.Event) bool {
-			return e.Lease == lease && (start == 0 || e.Start == start) && slices.Contains(kinds, e.Kind)
+			return e.Lease == lease && (start == 0 || e.Start == start) && slices.Contains(kinds, e.Kind) && e.At.After(since)
 		})
 		failed := i < 0 && start != 0 && slices.ContainsFunc(w.events, func(e exec.Event) bool {
 			return e.Lease == lease && e.Start == start && e.Kind == exec.Failed

@@ -45,6 +45,7 @@ func Suite(t *testing.T, open func(t *testing.T) exec.Runtime) {
 		{"EnvironmentNamesSimulatedGPUs", environment},
 		{"LostContainerIsToldAndNotStartedAgain", lost},
 		{"NothingOutlivesItsPod", orphanProcess},
+		{"LooksTellOfWhatRunsThen", looks},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -68,6 +69,28 @@ func runs(t *testing.T, b *Bench) {
 	}
 	if exited.StartedAt.Before(before.Add(-time.Second)) || exited.FinishedAt.Before(exited.StartedAt) || exited.FinishedAt.After(time.Now().Add(time.Second)) {
 		t.Fatalf("started %s, finished %s, now %s", exited.StartedAt, exited.FinishedAt, time.Now())
+	}
+}
+
+func looks(t *testing.T, b *Bench) {
+	p := b.Pod("ignore")
+	b.Sup.Want(Run(p, 1))
+	first := b.Await(t, p.Lease, 1, exec.Started)
+	asked := time.Now()
+	b.Sup.Look(p.Lease)
+	again := b.AwaitSince(t, asked, p.Lease, 1, exec.Started)
+	if again.StartID != first.StartID || !again.StartedAt.Equal(first.StartedAt) {
+		t.Fatalf("a look says %s, the start said %s", Format([]exec.Event{again}), Format([]exec.Event{first}))
+	}
+	b.Sup.Want(Stop(p, 1, 100*time.Millisecond))
+	ended := b.Await(t, p.Lease, 1, exec.Exited)
+	b.Sup.Look(p.Lease)
+	b.Sup.Want(Remove(p, 1))
+	b.Await(t, p.Lease, 0, exec.Removed)
+	for _, e := range b.Events(p.Lease) {
+		if e.Kind == exec.Started && e.At.After(ended.FinishedAt) {
+			t.Fatalf("a look says %s of a pod that ended at %s", Format([]exec.Event{e}), ended.FinishedAt)
+		}
 	}
 }
 

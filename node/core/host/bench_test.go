@@ -61,6 +61,7 @@ type bench struct {
 
 	hardware step.Inventory
 	engineUp bool
+	blind    bool // looks at the engine are not answered
 	pods     map[wire.ID]*pod
 	later    []event // of the engine, by time
 	deals    map[wire.ID]*deal
@@ -245,10 +246,20 @@ func (b *bench) raw(f func(ctx *step.Context)) *step.Out {
 	for _, w := range out.Pods {
 		b.wanted(w)
 	}
+	for _, id := range out.Looks {
+		b.look(id)
+	}
 	for _, s := range out.Sends {
 		b.bank(s)
 	}
 	return out
+}
+
+// look answers a look at a lease's containers.
+func (b *bench) look(id wire.ID) {
+	if p := b.pods[id]; p != nil && p.start == p.want.Start && p.start != 0 && p.finished == 0 && b.engineUp && !b.blind {
+		b.pod(step.PodEvent{Lease: id, Start: p.start, What: step.PodStarted, ID: p.id, Started: p.started})
+	}
 }
 
 func (b *bench) minute() member.Minute { return b.charter.Clock().Minute(b.now) }

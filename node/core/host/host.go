@@ -89,6 +89,7 @@ type Host struct {
 	bootAt    member.Time
 	downSince member.Minute // first minute of the outage before this boot
 	unseen    map[wire.ID]bool
+	sighted   map[wire.ID]sighting
 	pulls     map[wire.ID][2]int64 // bytes pulled and to pull
 	progress  map[wire.ID]member.Time
 	awaiting  map[uint64]func(*step.Context, step.Response)
@@ -100,6 +101,12 @@ type Host struct {
 	touched   map[wire.ID]bool // leases that this step has changed, or of which it has news
 	next      member.Time      // when something is due of some lease; 0: all are to be looked at
 	holdsNext member.Time      // and of some hold
+}
+
+// A sighting is when the engine last said that a container runs.
+type sighting struct {
+	run identity.Hash
+	at  member.Time
 }
 
 type abandon struct {
@@ -115,7 +122,7 @@ func New(w World) *Host {
 		log: step.NewCell[chainEnd]("lease-log"), beat: step.NewCell[chainEnd]("beat"),
 		holds: step.ByID[hold](table.HostHold), leases: step.ByID[lease](table.HostLease),
 		blames: step.NewCell[[]blame]("blames"), off: step.NewCell[market.Answered]("engine-off"), away: step.NewCell[market.Answered]("node-off"),
-		engine: true, unseen: map[wire.ID]bool{}, pulls: map[wire.ID][2]int64{},
+		engine: true, unseen: map[wire.ID]bool{}, sighted: map[wire.ID]sighting{}, pulls: map[wire.ID][2]int64{},
 		progress: map[wire.ID]member.Time{},
 		awaiting: map[uint64]func(*step.Context, step.Response){}, retry: map[wire.ID]member.Time{},
 		abandoned: map[identity.Address]abandon{}, touched: map[wire.ID]bool{},
@@ -341,6 +348,9 @@ func (h *Host) newMinute(ctx *step.Context) {
 		}
 		if s, out := h.world.Sanctioned(l.Terms.Consumer); out && s.Sanction == member.Revoke && s.Fraud {
 			h.end(ctx, id, l, market.ReasonFraud)
+		}
+		if l.State == market.StateRunning || l.State == market.StateStopping {
+			ctx.Out.Looks = append(ctx.Out.Looks, id) // no minute is billed before the engine was asked after it
 		}
 		h.closeMinutes(ctx, id, l, false) // what is not billed uses up no limit
 		h.limit(ctx, id, l)

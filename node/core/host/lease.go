@@ -277,6 +277,7 @@ func (h *Host) Pod(ctx *step.Context, e step.PodEvent) {
 // before counts any more.
 func (h *Host) started(ctx *step.Context, id wire.ID, l *lease, e step.PodEvent) {
 	l.Had = true
+	h.sighted[id] = sighting{e.ID, e.At}
 	if l.Run.ID != e.ID {
 		if !l.Run.ID.IsZero() {
 			l.Ordered, l.Said = false, 0
@@ -426,6 +427,7 @@ func (h *Host) end(ctx *step.Context, id wire.ID, l *lease, why market.Reason) {
 	}
 	delete(h.pulls, id)
 	delete(h.progress, id)
+	delete(h.sighted, id)
 	h.want(ctx, id, l)
 }
 

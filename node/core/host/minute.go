@@ -62,8 +62,14 @@ func (h *Host) giveUp(ctx *step.Context, id wire.ID, l *lease) {
 	h.stop(ctx, id, l, market.ReasonSetup)
 }
 
+// saw reports whether the engine, asked after u, said that the lease's container runs.
+func (h *Host) saw(l *lease, u member.Time) bool {
+	s := h.sighted[l.Terms.Lease]
+	return s.run == l.Run.ID && s.at >= u
+}
+
 // closeMinutes signs the usage entries of all minutes of a lease that are over and whose status is known. told says that
-// the consumer's keep-alive has just come: before that, or :50, the end of a container may still be on its way here.
+// the consumer's keep-alive has just come: before that, or :50, its map is not what it will be.
 func (h *Host) closeMinutes(ctx *step.Context, id wire.ID, l *lease, told bool) {
 	for !l.Closing && l.Place.Next < ctx.Minute() {
 		if h.unseen[id] {
@@ -190,8 +196,10 @@ func (h *Host) judge(ctx *step.Context, l *lease, m member.Minute, told bool) (v
 		return verdict{status: ledger.StatusPreempted}, true
 	case lived && l.Sick.Has(m):
 		return verdict{status: ledger.StatusGPUFault}, true
-	case lived && l.Run.Finished == 0 && !told && ctx.Now < due:
+	case lived && l.Run.Finished == 0 && !(told && h.saw(l, u)) && ctx.Now < due:
 		return verdict{}, false // its end may be on its way here
+	case lived && l.Run.Finished == 0 && !h.saw(l, u):
+		return verdict{status: ledger.StatusEngine}, true // nobody knows whether it lived
 	case l.Run.full(t, u) && !l.signalled(u):
 		return h.judgeFull(ctx, l, m, due, told)
 	case lived && l.mayOweMinimum(ctx.Clock, m):

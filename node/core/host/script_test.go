@@ -138,6 +138,10 @@ func (b *bench) do(words []string) {
 	case "engine": // engine up, engine down
 		b.engineUp = args[0] == "up"
 		b.step(func(ctx *step.Context) { b.h.Engine(ctx, step.Engine{Up: b.engineUp}) })
+	case "blind": // the engine's answers to looks are lost
+		b.blind = true
+	case "sees":
+		b.blind = false
 	case "deaf": // no member is heard any more
 		b.world.deaf = true
 	case "hears":
@@ -227,6 +231,11 @@ func (b *bench) doLease(verb string, id wire.ID, args []string) {
 	case "exit": // exit L1 CODE
 		code, _ := strconv.Atoi(args[0])
 		b.end(id, int32(code))
+	case "dies": // dies L1 CODE: nobody hears of it
+		code, _ := strconv.Atoi(args[0])
+		b.pods[id].finished, b.pods[id].code = b.now, int32(code)
+	case "found": // found L1: somebody has looked
+		b.observe(id)
 	case "fail": // fail L1 image
 		fault := map[string]step.PodFault{"image": step.FaultImage, "command": step.FaultCommand, "engine": step.FaultEngine}[args[0]]
 		b.pod(step.PodEvent{Lease: id, Start: b.pods[id].want.Start, What: step.PodFailed, Fault: fault, Detail: "why"})

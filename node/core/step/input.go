@@ -56,7 +56,7 @@ type PodEvent struct {
 	Lease wire.ID
 	Start uint32 // which start of the lease
 	What  PodFact
-	At    member.Time
+	At    member.Time // when the engine was asked
 
 	ID       identity.Hash // identity of the container start: stable over restarts of the node
 	Started  member.Time

@@ -120,7 +120,8 @@ type Out struct {
 	Replies  []Reply
 	Answers  []Answer
 	Pods     []PodWant
-	AllPods  bool // Pods is the full list: what is not in it is removed from the engine
+	AllPods  bool      // Pods is the full list: what is not in it is removed from the engine
+	Looks    []wire.ID // pods to look at again: of each that runs a PodStarted follows, At when it was looked at
 	Notices  []Notice
 	Contacts []Contact
 	Members  []Membership       // whose standing changed
