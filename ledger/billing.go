@@ -14,7 +14,8 @@ var ErrStart = errors.New("ledger: usage entry does not fit its container start"
 // may: a pod that is up has an entry for each minute, and the last start costs its minimum only where it cost nothing else.
 // Starts follow one another; that none comes back is for those to check who have the whole chain.
 type Billing struct {
-	Start identity.Hash `cbor:"1,keyasint"` // last one that a minute was billed of; 0 before the first
+	Start   identity.Hash `cbor:"1,keyasint"` // last one that a minute was billed of; 0 before the first
+	Minimum bool          `cbor:"2,keyasint"` // that minute was its minimum: it is over
 }
 
 // Follow checks entry u, which continues the lease's chain, and returns what is billed after it. Errors are ErrStart.
@@ -33,6 +34,8 @@ func (b Billing) Follow(u Usage) (Billing, error) {
 		return b, fmt.Errorf("%w: entry %d is %v and names no start", ErrStart, u.Seq, u.Status)
 	case u.Status == StatusMinimum && u.Start == b.Start:
 		return b, fmt.Errorf("%w: entry %d bills the minimum of a start that has cost a minute already", ErrStart, u.Seq)
+	case b.Minimum && u.Start == b.Start:
+		return b, fmt.Errorf("%w: entry %d bills a start after its minimum", ErrStart, u.Seq)
 	}
-	return Billing{Start: u.Start}, nil
+	return Billing{u.Start, u.Status == StatusMinimum}, nil
 }

@@ -38,6 +38,9 @@ func TestStartIsBilledMinuteByMinuteOrItsMinimumOnce(t *testing.T) {
 		{"minimum of each start", []entry{{minimum, 1, 1, 1}, {stopped, 0, 5, 31}, {minimum, 2, 1, 1}}, true},
 		{"running, then the minimum of the next", []entry{{running, 1, 1, 1}, {minimum, 2, 1, 1}}, true},
 		{"minimum after one that cost nothing", []entry{{minimum, 1, 1, 0}, {minimum, 1, 1, 1}}, true},
+		{"running after its minimum", []entry{{minimum, 1, 1, 1}, {running, 1, 1, 1}}, false},
+		{"without GPUs after its minimum", []entry{{minimum, 1, 1, 1}, {zero, 1, 1, 1}}, false},
+		{"running after the minimum of the start before", []entry{{minimum, 1, 1, 1}, {running, 2, 1, 1}}, true},
 		{"storage for an hour", []entry{{stopped, 0, 60, 1<<60 - 1}}, true},
 	} {
 		var b ledger.Billing

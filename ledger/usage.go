@@ -191,14 +191,16 @@ var (
 
 // A Place is how far a usage chain has come.
 type Place struct {
-	Seq   uint64        `cbor:"1,keyasint"`
-	Head  identity.Hash `cbor:"2,keyasint"` // ref of the last entry; of the LeaseCert before the first
-	Next  member.Minute `cbor:"3,keyasint"` // first minute not yet covered
-	Meter Meter         `cbor:"4,keyasint"`
+	Seq    uint64        `cbor:"1,keyasint"`
+	Head   identity.Hash `cbor:"2,keyasint"` // ref of the last entry; of the LeaseCert before the first
+	Next   member.Minute `cbor:"3,keyasint"` // first minute not yet covered
+	Meter  Meter         `cbor:"4,keyasint"`
+	Billed Billing       `cbor:"5,keyasint"`
 }
 
 // Follow checks that entry u, whose ref is given, continues the chain at p under a tariff: sequence, hash, minutes without
-// gap or overlap, no free status billed, and the exact numerator. It returns the place after u.
+// gap or overlap, no free status billed, no start billed in a way in which none is, and the exact numerator. It returns the
+// place after u.
 func (p Place) Follow(u Usage, ref identity.Hash, t Tariff, slotSeconds int64) (Place, error) {
 	switch {
 	case u.Seq != p.Seq+1:
@@ -217,6 +219,10 @@ func (p Place) Follow(u Usage, ref identity.Hash, t Tariff, slotSeconds int64) (
 	if u.Billable != 0 && !billable(u.Status, u.Basis) {
 		return p, fmt.Errorf("%w: entry %d is %v, %v", ErrStatusBill, u.Seq, u.Status, u.Basis)
 	}
+	billed, err := p.Billed.Follow(u)
+	if err != nil {
+		return p, err
+	}
 	m := p.Meter
 	if n := u.Minutes(); n > 0 {
 		if m, err = m.Add(rate, n*slotSeconds); err != nil {
@@ -226,7 +232,7 @@ func (p Place) Follow(u Usage, ref identity.Hash, t Tariff, slotSeconds int64) (
 	if m.Numerator != u.Numerator {
 		return p, fmt.Errorf("%w: entry %d says %d, want %d", ErrArithmetic, u.Seq, u.Numerator, m.Numerator)
 	}
-	return Place{Seq: u.Seq, Head: ref, Next: u.Last() + 1, Meter: m}, nil
+	return Place{Seq: u.Seq, Head: ref, Next: u.Last() + 1, Meter: m, Billed: billed}, nil
 }
 
 // billable reports whether minutes of this status and basis may count at all.

@@ -39,7 +39,7 @@ func TestStatusesCostWhatTheTableSays(t *testing.T) {
 				allowed = allowed || x == b
 			}
 			u := ledger.Usage{Lease: wire.ID{1}, Seq: 1, First: 10, Count: 1, Billable: 1, Status: s, Basis: b,
-				Numerator: int64(want.rate) * 60}
+				Start: identity.Hash{3}, Numerator: int64(want.rate) * 60}
 			_, err := ledger.Place{Next: 10}.Follow(u, identity.Hash{1}, tariff, 60)
 			if allowed && err != nil || !allowed && !errors.Is(err, ledger.ErrStatusBill) {
 				t.Errorf("%v, %v: got %v, allowed %v", s, b, err, allowed)
@@ -92,9 +92,13 @@ func TestOnlyTheNextEntryFollows(t *testing.T) {
 
 func TestFollowOverflowsAreRefused(t *testing.T) {
 	dear := ledger.Tariff{GPU: math.MaxInt64}
-	u := ledger.Usage{Lease: wire.ID{1}, Seq: 1, First: 1, Count: 60, Billable: 1<<60 - 1, Status: ledger.StatusRunning, Basis: ledger.BasisAttended}
+	u := ledger.Usage{Lease: wire.ID{1}, Seq: 1, First: 1, Count: 1, Billable: 1, Status: ledger.StatusRunning, Basis: ledger.BasisAttended, Start: identity.Hash{3}}
 	if _, err := (ledger.Place{Next: 1}).Follow(u, identity.Hash{}, dear, 60); !errors.Is(err, ledger.ErrOverflow) {
 		t.Fatalf("got %v", err)
+	}
+	twice := ledger.Usage{Lease: wire.ID{1}, Seq: 1, First: 1, Count: 1, Billable: 1, Status: ledger.StatusRunning, Basis: ledger.BasisAttended}
+	if _, err := (ledger.Place{Next: 1}).Follow(twice, identity.Hash{}, tariff, 60); !errors.Is(err, ledger.ErrStart) {
+		t.Fatalf("a running minute of no start: got %v", err)
 	}
 	dear.DiskRunning = 1
 	if err := dear.Validate(); !errors.Is(err, ledger.ErrOverflow) {
@@ -111,6 +115,9 @@ func TestChainCountsEachMinuteOnce(t *testing.T) {
 			u := ledger.Usage{Lease: wire.ID{1}, Seq: p.Seq + 1, First: p.Next, Prev: p.Head,
 				Count:  uint8(rapid.IntRange(1, 60).Draw(t, "count")),
 				Status: rapid.SampledFrom([]ledger.Status{ledger.StatusRunning, ledger.StatusStopped, ledger.StatusPartial}).Draw(t, "status")}
+			if u.Status == ledger.StatusRunning { // a pod that is up has an entry for each minute
+				u.Count, u.Start = 1, identity.Hash{1}
+			}
 			if u.Status != ledger.StatusPartial {
 				u.Basis = ledger.BasisAttended
 				u.Billable = rapid.Uint64().Draw(t, "billable") & (1<<u.Count - 1)

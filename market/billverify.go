@@ -180,44 +180,26 @@ func (c *billCheck) chain() error {
 		c.usage[i], c.refs[i], errs[i] = v.Value(), v.Ref(), err
 	})
 	place := ledger.Place{Head: c.bill.Cert.Ref(c.opener.Market), Next: c.cert.Minute}
-	billed, final := starts{}, false
+	before, final := map[identity.Hash]bool{}, false // starts that were billed
 	for i, u := range c.usage {
-		at, err := place.Next, errs[i]
+		at, err, last := place.Next, errs[i], place.Billed.Start
 		if err == nil {
 			err = c.belongs(u, final)
 		}
 		if err == nil {
 			place, err = place.Follow(u, c.refs[i], c.terms.Tariff, c.charter.Clock().Seconds())
 		}
-		if err == nil {
-			err = billed.follow(u)
+		if now := place.Billed.Start; err == nil && now != last {
+			if before[now] {
+				err = fmt.Errorf("%w: entry %d bills a start from before the last", ledger.ErrStart, u.Seq)
+			}
+			before[now] = true
 		}
 		if err != nil {
 			return &BadEntry{Entry: i + 1, Minute: at, Err: err}
 		}
 		final = u.Final
 	}
-	return nil
-}
-
-// starts are the container starts that a chain has billed, by the last of them and all together.
-type starts struct {
-	last ledger.Billing
-	all  map[identity.Hash]bool
-}
-
-func (s *starts) follow(u ledger.Usage) error {
-	next, err := s.last.Follow(u)
-	if err != nil || next == s.last {
-		return err
-	}
-	if s.all[next.Start] {
-		return fmt.Errorf("%w: entry %d bills a start from before the last", ledger.ErrStart, u.Seq)
-	}
-	if s.all == nil {
-		s.all = map[identity.Hash]bool{}
-	}
-	s.last, s.all[next.Start] = next, true
 	return nil
 }
 

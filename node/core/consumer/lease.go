@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -65,7 +66,6 @@ type ran struct {
 	Minutes market.Answered `cbor:"2,keyasint"` // in which an answer said that it runs
 	Zero    bool            `cbor:"3,keyasint"` // ordered without GPUs
 	Ordered bool            `cbor:"4,keyasint"` // by this node: the lease's first start, or one by its command
-	Billed  ledger.Status   `cbor:"5,keyasint"` // of the last minute billed for it; 0: none yet
 	Gone    member.Minute   `cbor:"6,keyasint"` // the latest in which it can have ended, as first told; 0: it has not
 	End     market.Reason   `cbor:"7,keyasint"` // why it ended, as first told
 }
@@ -308,6 +308,12 @@ func (l *Lease) ran(start identity.Hash) *ran {
 		}
 	}
 	return nil
+}
+
+// before reports whether start a was heard of before start b.
+func (l *Lease) before(a, b identity.Hash) bool {
+	at := func(s identity.Hash) int { return slices.IndexFunc(l.Ran, func(r ran) bool { return r.Start == s }) }
+	return at(a) < at(b)
 }
 
 // begun is ran, and makes a start that was not heard of before. It counts as ordered while there is an order that no start

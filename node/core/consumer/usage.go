@@ -76,7 +76,7 @@ func (c *Consumer) follow(ctx *step.Context, l *Lease, v wire.Verified[ledger.Us
 	switch {
 	case errors.Is(err, ledger.ErrChain):
 		return object(CodeChain, "%v", err), false
-	case errors.Is(err, ledger.ErrStatusBill):
+	case errors.Is(err, ledger.ErrStatusBill), errors.Is(err, ledger.ErrStart):
 		return object(CodeStatus, "%v", err), false
 	case err != nil:
 		return object(CodeArithmetic, "%v", err), false
@@ -113,9 +113,6 @@ func (l *Lease) take(u ledger.Usage, ref identity.Hash, next ledger.Place) {
 		return
 	}
 	l.Minutes += uint64(u.Minutes())
-	if r := l.ran(u.Start); r != nil && u.Billable != 0 {
-		r.Billed = u.Status
-	}
 }
 
 // shaped checks what an entry that bills something is, whatever this node has heard.
@@ -131,8 +128,6 @@ func shaped(u ledger.Usage, t market.Terms) *Objection {
 		return object(CodeMandate, "entry %d rests on receipts (%v); none can be shown", u.Seq, u.Basis)
 	case u.Status == ledger.StatusStopped:
 		return nil
-	case u.Count != 1:
-		return object(CodeStatus, "entry %d bills a pod that is up for %d minutes at once", u.Seq, u.Count)
 	case len(u.GPUs) != gpus:
 		return object(CodeTerms, "entry %d, %v, names %d GPUs, not %d", u.Seq, u.Status, len(u.GPUs), gpus)
 	}
@@ -162,8 +157,8 @@ func (l *Lease) running(u ledger.Usage, m member.Minute) *Objection {
 		return object(CodeUnattended, "entry %d bills minute %d, in which the host did not tell this node that the pod was running", u.Seq, m)
 	case r.Zero != (u.Status == ledger.StatusZero):
 		return object(CodeTerms, "entry %d is with another number of GPUs than the pod was started with", u.Seq)
-	case r.Billed == ledger.StatusMinimum:
-		return object(CodeStatus, "entry %d bills a start after its minimum", u.Seq)
+	case l.before(u.Start, l.Place.Billed.Start):
+		return object(CodeStatus, "entry %d bills a start from before the last that was billed", u.Seq)
 	case l.StopMinute > 0 && m > l.StopMinute:
 		return object(CodeStopped, "entry %d bills minute %d; the host had the order to stop by minute %d", u.Seq, m, l.StopMinute)
 	}
@@ -184,8 +179,8 @@ func (l *Lease) minimum(u ledger.Usage, now member.Minute) (why *Objection, late
 		why = object(CodeTerms, "entry %d bills GPUs for a start without any", u.Seq)
 	case !r.Ordered:
 		why = object(CodeStatus, "entry %d bills the minimum of a start that this node did not order", u.Seq)
-	case r.Billed != 0:
-		why = object(CodeStatus, "entry %d bills the minimum of a start that was billed before", u.Seq)
+	case l.before(u.Start, l.Place.Billed.Start):
+		why = object(CodeStatus, "entry %d bills the minimum of a start from before the last that was billed", u.Seq)
 	case !owing(r.End):
 		why = object(CodeStatus, "entry %d bills the minimum of a start that nothing ended which makes one due (%v)", u.Seq, r.End)
 	case u.First > r.Gone || r.Minutes.Bits != 0 && u.First < r.Minutes.Top:
