@@ -91,7 +91,11 @@ func hostStatusCommand(e *env) *cobra.Command {
 func (e *env) showSale(v api.Sale) error {
 	facts := []fact{{"on sale", yesNo(v.Listed)}}
 	if v.Listed {
-		facts = append(facts, fact{"price", price(v.Price) + " $/GPU-h"}, fact{"least bid", price(v.Floor) + " $/GPU-h"}, fact{"offer", strconv.FormatUint(v.Offer, 10)})
+		offer := "is published within seconds"
+		if v.Offer > 0 {
+			offer = strconv.FormatUint(v.Offer, 10)
+		}
+		facts = append(facts, fact{"price", price(v.Price) + " $/GPU-h"}, fact{"least bid", price(v.Floor) + " $/GPU-h"}, fact{"offer", offer})
 	}
 	facts = append(facts, fact{"not published", v.Reason})
 	if err := e.one(v, strconv.FormatUint(v.Offer, 10), facts...); err != nil || !e.plain() || len(v.Groups) == 0 {
