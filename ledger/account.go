@@ -40,6 +40,7 @@ type Account struct {
 	Fees      Amount           `cbor:"8,keyasint"`
 	Settled   Amount           `cbor:"9,keyasint"`  // all that hosts were ever credited from it
 	Earned    Amount           `cbor:"10,keyasint"` // all that it was ever credited as a host
+	Received  Amount           `cbor:"11,keyasint"` // all that was ever transferred to it
 }
 
 // book is the balance that a posting changes, and the sign with which it stands in the account.
@@ -83,7 +84,7 @@ func (a *Account) post(p Posting) error {
 
 // negative reports whether any balance is below zero.
 func (a Account) negative() bool {
-	for _, v := range []Amount{a.Deposited, a.Available, a.Reserved, a.Payable, a.Paying, a.PaidOut, a.Fees, a.Settled, a.Earned} {
+	for _, v := range []Amount{a.Deposited, a.Available, a.Reserved, a.Payable, a.Paying, a.PaidOut, a.Fees, a.Settled, a.Earned, a.Received} {
 		if v < 0 {
 			return true
 		}
@@ -101,7 +102,7 @@ func (a Account) plus(b Account) (Account, error) {
 		{&sum.Deposited, a.Deposited, b.Deposited}, {&sum.Available, a.Available, b.Available},
 		{&sum.Reserved, a.Reserved, b.Reserved}, {&sum.Payable, a.Payable, b.Payable}, {&sum.Paying, a.Paying, b.Paying},
 		{&sum.PaidOut, a.PaidOut, b.PaidOut}, {&sum.Fees, a.Fees, b.Fees}, {&sum.Settled, a.Settled, b.Settled},
-		{&sum.Earned, a.Earned, b.Earned},
+		{&sum.Earned, a.Earned, b.Earned}, {&sum.Received, a.Received, b.Received},
 	}
 	for _, r := range rows {
 		v, err := r.x.Add(r.y)

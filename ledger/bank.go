@@ -3,6 +3,7 @@ package ledger
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"slices"
 
 	"souk/p2p/identity"
@@ -19,19 +20,27 @@ type Bank struct {
 	market   wire.Market
 	clock    member.Clock
 
-	accounts map[identity.Address]Account
-	holds    map[wire.ID]Hold
-	leases   map[wire.ID]wire.ID            // reservation of a lease
-	deposits map[string]Deposit             // by outside reference
-	open     []wire.ID                      // open reservations, in order
-	openOf   map[identity.Address][]wire.ID // the same, by consumer
-	needs    map[identity.Address]need      // what these lack, as long as nothing of the account changes
-	head     Head
-	totals   Account // Σ of all accounts
+	accounts  map[identity.Address]Account
+	holds     map[wire.ID]Hold
+	leases    map[wire.ID]wire.ID            // reservation of a lease
+	deposits  map[string]Deposit             // by outside reference
+	open      []wire.ID                      // open reservations, in order
+	openOf    map[identity.Address][]wire.ID // the same, by consumer
+	needs     map[identity.Address]need      // what these lack, as long as nothing of the account changes
+	payouts   map[wire.ID]PayoutReceipt
+	paying    map[identity.Address]int // payouts on their way
+	paidRefs  map[string]wire.ID       // payouts by their reference outside
+	transfers map[wire.ID]TransferReceipt
+	shortages map[identity.Address]Shortage
+	head      Head
+	totals    Account // Σ of all accounts
 
 	touched  map[identity.Address]bool
 	held     map[wire.ID]bool
 	received []Deposit
+	turned   map[wire.ID]bool // payouts
+	given    []TransferReceipt
+	lacking  map[identity.Address]bool // accounts whose shortage changed
 	entries  []Entry
 }
 
@@ -54,8 +63,11 @@ func NewBank(operator identity.Address, c member.Charter) *Bank {
 		deposits: map[string]Deposit{},
 		openOf:   map[identity.Address][]wire.ID{},
 		needs:    map[identity.Address]need{},
-		touched:  map[identity.Address]bool{},
-		held:     map[wire.ID]bool{},
+		payouts:  map[wire.ID]PayoutReceipt{}, paying: map[identity.Address]int{}, paidRefs: map[string]wire.ID{},
+		transfers: map[wire.ID]TransferReceipt{}, shortages: map[identity.Address]Shortage{},
+		turned: map[wire.ID]bool{}, lacking: map[identity.Address]bool{},
+		touched: map[identity.Address]bool{},
+		held:    map[wire.ID]bool{},
 	}
 }
 
@@ -83,6 +95,14 @@ func (b *Bank) HoldOf(lease wire.ID) (Hold, bool) { return b.Hold(b.leases[lease
 
 // Open lists the ids of all open reservations, in order.
 func (b *Bank) Open() []wire.ID { return slices.Clone(b.open) }
+
+// Debtors lists the accounts that have open reservations, in order.
+func (b *Bank) Debtors() []identity.Address {
+	return slices.SortedFunc(maps.Keys(b.openOf), identity.Address.Compare)
+}
+
+// OpenOf lists the ids of an account's open reservations, in order.
+func (b *Bank) OpenOf(consumer identity.Address) []wire.ID { return slices.Clone(b.openOf[consumer]) }
 
 // Deposit credits money that came in from outside. The same reference again gives the same receipt; with another account
 // or amount it is refused with ErrRefReused.
@@ -143,7 +163,6 @@ func (b *Bank) commit(e Entry, h *Hold) error {
 func (b *Bank) apply(e Entry) ([]Account, Account, error) {
 	var next []Account
 	totals := b.totals
-	settle := e.Entry == EntrySettle
 	for _, p := range e.Postings {
 		i := slices.IndexFunc(next, func(a Account) bool { return a.Address == p.Account })
 		if i < 0 {
@@ -154,7 +173,7 @@ func (b *Bank) apply(e Entry) ([]Account, Account, error) {
 			if err := a.post(p); err != nil {
 				return nil, Account{}, overflow(err)
 			}
-			if err := a.count(settle, p); err != nil {
+			if err := a.count(e.Entry, p); err != nil {
 				return nil, Account{}, overflow(err)
 			}
 		}
@@ -162,14 +181,16 @@ func (b *Bank) apply(e Entry) ([]Account, Account, error) {
 	return next, totals, nil
 }
 
-// count adds a settlement to what the account ever paid or earned.
-func (a *Account) count(settle bool, p Posting) error {
+// count adds a settlement or transfer to what the account ever paid, earned or was given.
+func (a *Account) count(k EntryKind, p Posting) error {
 	var err error
 	switch {
-	case settle && p.Book == BookReserved:
+	case k == EntrySettle && p.Book == BookReserved:
 		a.Settled, err = a.Settled.Add(-p.Amount)
-	case settle && p.Book == BookPayable:
+	case k == EntrySettle && p.Book == BookPayable:
 		a.Earned, err = a.Earned.Add(p.Amount)
+	case k == EntryTransfer && p.Book == BookAvailable && p.Amount > 0:
+		a.Received, err = a.Received.Add(p.Amount)
 	}
 	return err
 }

@@ -105,6 +105,17 @@ func (b *Bank) Audit() error {
 	if held, err := sum.held(); err != nil || held != sum.Deposited {
 		return fmt.Errorf("ledger: %s deposited, %s held", sum.Deposited.Text(), held.Text())
 	}
+	paying := map[identity.Address]Amount{}
+	for _, r := range b.payouts {
+		if r.State == PayoutPaying {
+			paying[r.Account] += r.Amount
+		}
+	}
+	for a, acc := range b.accounts {
+		if acc.Paying != paying[a] {
+			return fmt.Errorf("ledger: account %v has %s on its way out, its payouts are %s", a, acc.Paying.Text(), paying[a].Text())
+		}
+	}
 	return b.auditHolds()
 }
 
@@ -144,39 +155,54 @@ func (b *Bank) auditHolds() error {
 // Changes are the rows that calls have touched, each with its newest value, in the order of their keys; entries and
 // deposits in the order in which they were made.
 type Changes struct {
-	Accounts []Account
-	Holds    []Hold
-	Deposits []Deposit
-	Entries  []Entry
-	Head     Head
+	Accounts  []Account
+	Holds     []Hold
+	Deposits  []Deposit
+	Payouts   []PayoutReceipt
+	Transfers []TransferReceipt
+	Shortages []Shortage
+	Entries   []Entry
+	Head      Head
 }
 
 // Empty reports whether nothing has changed.
 func (c Changes) Empty() bool {
-	return len(c.Accounts) == 0 && len(c.Holds) == 0 && len(c.Deposits) == 0 && len(c.Entries) == 0
+	return len(c.Accounts) == 0 && len(c.Holds) == 0 && len(c.Deposits) == 0 && len(c.Payouts) == 0 && len(c.Transfers) == 0 &&
+		len(c.Shortages) == 0 && len(c.Entries) == 0
 }
 
 // Changes is what has changed since the last call of it.
 func (b *Bank) Changes() Changes {
-	c := Changes{Deposits: b.received, Entries: b.entries, Head: b.head}
+	c := Changes{Deposits: b.received, Transfers: b.given, Entries: b.entries, Head: b.head}
 	for _, a := range slices.SortedFunc(maps.Keys(b.touched), identity.Address.Compare) {
 		c.Accounts = append(c.Accounts, b.accounts[a])
 	}
 	for _, id := range slices.SortedFunc(maps.Keys(b.held), compareIDs) {
 		c.Holds = append(c.Holds, b.holds[id])
 	}
-	b.received, b.entries = nil, nil
+	for _, id := range slices.SortedFunc(maps.Keys(b.turned), compareIDs) {
+		c.Payouts = append(c.Payouts, b.payouts[id])
+	}
+	for _, a := range slices.SortedFunc(maps.Keys(b.lacking), identity.Address.Compare) {
+		c.Shortages = append(c.Shortages, b.shortages[a])
+	}
+	b.received, b.given, b.entries = nil, nil, nil
 	clear(b.touched)
 	clear(b.held)
+	clear(b.turned)
+	clear(b.lacking)
 	return c
 }
 
 // A Snapshot is all that a bank is made of, except the journal behind its head.
 type Snapshot struct {
-	Accounts []Account
-	Holds    []Hold
-	Deposits []Deposit
-	Head     Head
+	Accounts  []Account
+	Holds     []Hold
+	Deposits  []Deposit
+	Payouts   []PayoutReceipt
+	Transfers []TransferReceipt
+	Shortages []Shortage
+	Head      Head
 }
 
 // Snapshot lists every row, in the order of their keys.
@@ -189,6 +215,9 @@ func (b *Bank) Snapshot() Snapshot {
 		s.Holds = append(s.Holds, b.holds[id])
 	}
 	s.Deposits = slices.SortedFunc(maps.Values(b.deposits), func(x, y Deposit) int { return strings.Compare(x.Ref, y.Ref) })
+	s.Payouts = slices.SortedFunc(maps.Values(b.payouts), func(x, y PayoutReceipt) int { return compareIDs(x.ID, y.ID) })
+	s.Transfers = slices.SortedFunc(maps.Values(b.transfers), func(x, y TransferReceipt) int { return compareIDs(x.ID, y.ID) })
+	s.Shortages = slices.SortedFunc(maps.Values(b.shortages), func(x, y Shortage) int { return x.Notice.Consumer.Compare(y.Notice.Consumer) })
 	return s
 }
 
@@ -213,6 +242,18 @@ func (b *Bank) Restore(s Snapshot) error {
 			return fmt.Errorf("ledger: deposit %q is of entry %d, the journal ends at %d", d.Ref, d.Entry, s.Head.Seq)
 		}
 		b.deposits[d.Ref] = d
+	}
+	for _, r := range s.Payouts {
+		if r.Entry > s.Head.Seq {
+			return fmt.Errorf("ledger: payout %s is of entry %d, the journal ends at %d", r.ID.Short(), r.Entry, s.Head.Seq)
+		}
+		b.file(r)
+	}
+	for _, r := range s.Transfers {
+		b.transfers[r.ID] = r
+	}
+	for _, x := range s.Shortages {
+		b.shortages[x.Notice.Consumer] = x
 	}
 	b.head = s.Head
 	clear(b.held)

@@ -13,18 +13,19 @@ type EntryKind uint8
 
 // The kinds of bank entries.
 const (
-	EntryDeposit EntryKind = 1
-	EntryReserve EntryKind = 2
-	EntryRaise   EntryKind = 3
-	EntryLower   EntryKind = 4
-	EntrySettle  EntryKind = 5
-	EntryRelease EntryKind = 6
-	EntryPayout  EntryKind = 7 // payable to paying
-	EntryPaid    EntryKind = 8 // paying to paid out
-	EntryUnpaid  EntryKind = 9 // paying back to payable
+	EntryDeposit  EntryKind = 1
+	EntryReserve  EntryKind = 2
+	EntryRaise    EntryKind = 3
+	EntryLower    EntryKind = 4
+	EntrySettle   EntryKind = 5
+	EntryRelease  EntryKind = 6
+	EntryPayout   EntryKind = 7 // payable to paying
+	EntryPaid     EntryKind = 8 // paying to paid out
+	EntryUnpaid   EntryKind = 9 // paying back to payable
+	EntryTransfer EntryKind = 10
 )
 
-var entryNames = [...]string{"", "deposit", "reserve", "raise", "lower", "settle", "release", "payout", "paid", "unpaid"}
+var entryNames = [...]string{"", "deposit", "reserve", "raise", "lower", "settle", "release", "payout", "paid", "unpaid", "transfer"}
 
 // String is the kind's word.
 func (k EntryKind) String() string {
@@ -50,7 +51,7 @@ type Entry struct {
 	At          member.Time      `cbor:"4,keyasint"`
 	Entry       EntryKind        `cbor:"5,keyasint"`
 	Reservation wire.ID          `cbor:"6,keyasint"` // 0 for deposits and payouts
-	Cause       identity.Hash    `cbor:"7,keyasint"` // RefKey of a deposit, ref of the voucher of a settlement
+	Cause       identity.Hash    `cbor:"7,keyasint"` // RefKey of a deposit, ref of the voucher of a settlement, of the order of a payout or transfer
 	Postings    []Posting        `cbor:"8,keyasint"`
 	Extension   identity.Hash    `cbor:"9,keyasint"`
 }

@@ -32,6 +32,9 @@ func (b *Bank) Reserve(p member.Policy, r Reserve, quoted Rate, now member.Time)
 	if n := len(b.openOf[r.Consumer]); n >= MostOpen {
 		return Reservation{}, refuse(CodeLimit, "%d reservations of this account are open, the most there may be", n)
 	}
+	if s, stands := b.ShortageOf(r.Consumer); stands && !b.relieved(p, s) {
+		return Reservation{}, refuse(CodeFunds, "the account is out of funds since %v: it takes a deposit to start anything", s.Notice.At)
+	}
 	limit, needed, err := b.opening(p, r)
 	if err != nil {
 		return Reservation{}, err
@@ -172,7 +175,7 @@ func (b *Bank) lackOf(a identity.Address, n uint32, limit Amount) (Amount, bool)
 // more is how much the cap of h may grow.
 func (b *Bank) more(p member.Policy, h Hold) Amount {
 	acc := b.accounts[h.Reservation.Consumer]
-	if acc.Available <= 0 {
+	if s, stands := b.ShortageOf(h.Reservation.Consumer); acc.Available <= 0 || stands && !b.relieved(p, s) {
 		return 0
 	}
 	need := b.need(p, h.Reservation.Consumer)

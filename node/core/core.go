@@ -162,6 +162,9 @@ func (n *Node) request(ctx *step.Context, r step.Request) {
 	if r.Proto != step.ProtoHello && r.Proto != step.ProtoJoin {
 		n.observer.Hear(ctx, r.Peer)
 	}
+	if r.Proto == step.ProtoLease && r.Op == step.OpFunds {
+		n.consumer.Funds(ctx, r)
+	}
 	switch {
 	case r.Proto == step.ProtoHello:
 		n.observer.Hello(ctx, r)
@@ -171,6 +174,8 @@ func (n *Node) request(ctx *step.Context, r step.Request) {
 		n.host.Logs(ctx, r)
 	case n.roles.Has(member.RoleOperator) && n.operator.Request(ctx, r):
 	case n.roles.Has(member.RoleHost) && n.host.Request(ctx, r):
+	case r.Proto == step.ProtoLease && r.Op == step.OpFunds: // told above
+		ctx.Reply(r.ID, step.OpOK, nil)
 	default:
 		ctx.Refuse(r.ID, step.Refuse(step.RefuseBadRequest, "this node does not serve %s", r.Proto))
 	}

@@ -90,13 +90,20 @@ func samples(t testing.TB) []sample {
 		of(k, func(m *ledger.Final) { m.Host = me }),
 		of(k, func(m *ledger.Close) { m.Consumer = me }),
 		of(k, func(m *ledger.Lower) { m.Host = me }),
+		of(k, func(m *ledger.FundsNotice) { m.Operator, m.ForfeitAt = me, m.At+172_800_000 }),
+		of(k, func(m *ledger.Forfeit) { m.Operator = me }),
+		of(k, func(m *market.VolumeRecord) { m.Host, m.Reason = me, market.ReasonForfeit }),
 		of(k, func(m *ledger.Reserve) { m.Consumer = me }),
 		of(k, func(m *ledger.SettleReceipt) { m.Operator = me; m.Fee = m.Paid / 20 }),
+		of(k, func(m *ledger.PayoutReceipt) { m.Operator, m.State = me, ledger.PayoutPaid }),
 		of(k, func(m *ledger.Entry) {
 			m.Operator, m.Entry = me, ledger.EntrySettle
 			m.Postings = []ledger.Posting{{Account: me, Book: ledger.BookReserved, Amount: -100},
 				{Account: identity.Address{2}, Book: ledger.BookPayable, Amount: 95}, {Account: me, Book: ledger.BookFees, Amount: 5}}
 		}),
+		of(k, func(m *ledger.PayoutRequest) { m.Account = me }),
+		of(k, func(m *ledger.Transfer) { m.From = me }),
+		of(k, func(m *ledger.TransferReceipt) { m.Operator = me }),
 	}
 }
 

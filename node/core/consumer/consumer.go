@@ -56,6 +56,7 @@ type Consumer struct {
 	orders   *step.Map[wire.ID, Order]       // by bid
 	leases   *step.Map[wire.ID, Lease]       // by lease
 	vouchers *step.Map[wire.ID, wire.Object] // by lease: the highest, a draft
+	payments *step.Map[wire.ID, payment]
 
 	// What follows is of this run only.
 	awaiting map[uint64]func(*step.Context, step.Response)
@@ -63,8 +64,10 @@ type Consumer struct {
 	watches  map[wire.ID]*watch  // by lease
 	loose    map[wire.ID]*retry  // by lease: giving it up
 	terms    map[wire.ID]market.Terms
-	stirred  bool        // something happened since the last Tick
-	wake     member.Time // what the last Tick returned
+	pays     map[wire.ID]*retry // by payment
+	warned   uint64             // the last funds notice that the user was told of
+	stirred  bool               // something happened since the last Tick
+	wake     member.Time        // what the last Tick returned
 }
 
 // A flight is what this run knows of an order under way.
@@ -121,11 +124,15 @@ func New(w World) *Consumer {
 		watches:  map[wire.ID]*watch{},
 		loose:    map[wire.ID]*retry{},
 		terms:    map[wire.ID]market.Terms{},
+		payments: step.ByID[payment](table.Payment),
+		pays:     map[wire.ID]*retry{},
 	}
 }
 
 // Keepers is the durable state.
-func (c *Consumer) Keepers() []step.Keeper { return []step.Keeper{c.orders, c.leases, c.vouchers} }
+func (c *Consumer) Keepers() []step.Keeper {
+	return []step.Keeper{c.orders, c.leases, c.vouchers, c.payments}
+}
 
 // Boot resumes what was under way when the node last ended. It is called once, after the rows are loaded.
 func (c *Consumer) Boot(ctx *step.Context) {
@@ -154,6 +161,7 @@ func (c *Consumer) Tick(ctx *step.Context) member.Time {
 			c.tickLease(ctx, l, &wake)
 		}
 	}
+	c.tickPayments(ctx, &wake)
 	c.wake = member.Time(wake)
 	return c.wake
 }
@@ -184,6 +192,12 @@ func (c *Consumer) Local(ctx *step.Context, id uint64, cmd any) bool {
 		c.papers(ctx, id, m.Lease)
 	case Balance:
 		c.balance(ctx, id)
+	case PayOut:
+		c.payOut(ctx, id, m)
+	case Give:
+		c.give(ctx, id, m)
+	case Payments:
+		c.listPayments(ctx, id)
 	default:
 		return false
 	}

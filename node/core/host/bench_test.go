@@ -61,7 +61,8 @@ type bench struct {
 
 	hardware step.Inventory
 	engineUp bool
-	blind    bool // looks at the engine are not answered
+	noticed  member.Time // when the bank gave its funds notice
+	blind    bool        // looks at the engine are not answered
 	pods     map[wire.ID]*pod
 	later    []event // of the engine, by time
 	deals    map[wire.ID]*deal

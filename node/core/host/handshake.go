@@ -37,6 +37,8 @@ func (h *Host) Request(ctx *step.Context, r step.Request) bool {
 		no = h.raise(ctx, r)
 	case step.OpUsage:
 		no = h.usage(ctx, r)
+	case step.OpFunds:
+		no = h.funds(ctx, r)
 	default:
 		no = step.Refuse(step.RefuseBadRequest, "unknown operation %d", r.Op)
 	}

@@ -68,6 +68,10 @@ type lease struct {
 	Starts      uint8              `cbor:"53,keyasint"` // ordered in minute StartsIn
 	StartsIn    member.Minute      `cbor:"54,keyasint"`
 	Blind       member.Minute      `cbor:"55,keyasint"` // from which on no run of this host has seen the pod; 0: it is in sight
+	Noticed     uint64             `cbor:"56,keyasint"` // the last funds notice that it was told of
+	Broke       member.Minute      `cbor:"57,keyasint"` // in which it was: at the next tick it stops; 0: nothing to do
+	Cause       identity.Hash      `cbor:"58,keyasint"` // ref of the Forfeit that ended it
+	Record      wire.Object        `cbor:"59,keyasint"` // of the removal of its volume
 }
 
 // billed is a usage entry that changed what is owed.
@@ -164,7 +168,7 @@ const shortGrace = 5 * member.Second
 func (h *Host) begin(ctx *step.Context, id wire.ID, l *lease, ordered bool, why market.Reason) {
 	l.Start++
 	l.Ordered, l.Counted, l.Run, l.StopAt, l.TermAt, l.StopFor, l.Said = ordered, false, run{}, 0, 0, 0, 0
-	l.Detail, l.Notice = "", wire.Object{}
+	l.Detail, l.Notice, l.Broke = "", wire.Object{}, 0
 	l.Desire = market.DesireRun
 	delete(h.pulls, id)
 	h.set(ctx, id, l, market.StateSetup, why)
@@ -244,7 +248,9 @@ func (h *Host) Pod(ctx *step.Context, e step.PodEvent) {
 	}
 	switch {
 	case e.What == step.PodRemoved:
-		l.Wiped = l.State == market.StateEnded
+		if l.Wiped = l.State == market.StateEnded; l.Wiped {
+			h.record(ctx, e.Lease, l)
+		}
 		h.touch(e.Lease)
 		return
 	case e.Start != l.Start && e.What != step.PodAbsent, !l.State.Up():
@@ -343,7 +349,10 @@ func (h *Host) exited(ctx *step.Context, id wire.ID, l *lease) {
 // stopped is what follows when a pod is down: its limits may end the lease, and money that it no longer needs goes back.
 func (h *Host) stopped(ctx *step.Context, id wire.ID, l *lease) {
 	limited := l.StopFor == market.ReasonBudget || l.StopFor == market.ReasonDuration
-	switch ends := l.StopFor == market.ReasonSetup || l.StopFor == market.ReasonFraud; {
+	switch ends := l.StopFor == market.ReasonSetup || l.StopFor == market.ReasonFraud || l.StopFor == market.ReasonForfeit; {
+	case l.Desire == market.DesireEnd && !l.Cause.IsZero():
+		h.end(ctx, id, l, market.ReasonForfeit)
+		return
 	case l.Desire == market.DesireEnd && !ends:
 		h.end(ctx, id, l, market.ReasonConsumer)
 		return
@@ -422,7 +431,7 @@ func (h *Host) end(ctx *step.Context, id wire.ID, l *lease, why market.Reason) {
 	h.release(ctx, id, l)
 	h.set(ctx, id, l, market.StateEnded, why)
 	h.write(ctx, market.LogEntry{Entry: market.EntryEnd, Lease: id, Reason: why})
-	if why != market.ReasonConsumer && l.Had && l.Terms.Volume > 0 {
+	if why != market.ReasonConsumer && why != market.ReasonForfeit && l.Had && l.Terms.Volume > 0 {
 		l.Unlocked = ctx.Now + member.Time(l.Terms.Hold)*ctx.Clock.Slot
 	}
 	delete(h.pulls, id)

@@ -399,7 +399,15 @@ func (h *Host) lostMinutes(ctx *step.Context, id wire.ID, l *lease) {
 // limit stops a pod at the first tick at which one more minute would not fit its budget, its duration or its funds. For
 // want of funds it stops only after the bank was asked for more.
 func (h *Host) limit(ctx *step.Context, id wire.ID, l *lease) {
-	if l.State != market.StateRunning || h.unseen[id] {
+	switch {
+	case h.unseen[id]:
+		return
+	case l.Broke != 0 && l.Broke < ctx.Minute():
+		l.Broke = 0
+		h.touch(id)
+		h.stop(ctx, id, l, market.ReasonFunds)
+		return
+	case l.State != market.StateRunning:
 		return
 	}
 	if why := h.limited(ctx, l); why != market.ReasonNone {

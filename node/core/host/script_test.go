@@ -166,6 +166,15 @@ func (b *bench) do(words []string) {
 	}
 }
 
+// fundsNotice is the bank's, of the first time that it is asked for.
+func (b *bench) fundsNotice(d *deal) wire.Verified[ledger.FundsNotice] {
+	if b.noticed == 0 {
+		b.noticed = b.now
+	}
+	return seal(b, operator, ledger.FundsNotice{Operator: operator.Address(), Consumer: d.by.Address(), Seq: 1, At: b.noticed,
+		ForfeitAt: b.noticed + member.Time(d.terms.Hold)*60*member.Second})
+}
+
 func (b *bench) sanction(who string, s member.Sanction) {
 	if err := b.world.Sanction(member.Revocation{Operator: operator.Address(), Number: 1, Subject: people[who].Address(), Sanction: s,
 		Fraud: true, Reason: "proven", At: b.now}); err != nil {
@@ -231,6 +240,12 @@ func (b *bench) doLease(verb string, id wire.ID, args []string) {
 	case "exit": // exit L1 CODE
 		code, _ := strconv.Atoi(args[0])
 		b.end(id, int32(code))
+	case "funds": // funds L1: its bank says that the consumer is out of funds
+		b.said(d, b.ask(operator, step.OpFunds, nil, b.fundsNotice(d)))
+	case "forfeit": // forfeit L1: and now that it has lost it
+		n := b.fundsNotice(d)
+		b.said(d, b.ask(operator, step.OpFunds, nil, n, seal(b, operator, ledger.Forfeit{Operator: operator.Address(), Consumer: d.by.Address(),
+			Host: self.Address(), Lease: d.id, Reservation: d.res.ID, Notice: n.Ref(), At: n.Value().ForfeitAt})))
 	case "dies": // dies L1 CODE: nobody hears of it
 		code, _ := strconv.Atoi(args[0])
 		b.pods[id].finished, b.pods[id].code = b.now, int32(code)

@@ -12,29 +12,32 @@ import (
 	"souk/p2p/wire"
 )
 
-// tickMost is how many reservations one tick may change: all that comes of a step goes to disk in one transaction.
-// lookMost is how many it may look at: a step is over before anybody waits for it.
+// tickMost is how many reservations one tick may change, but for the rest of an account's: all that comes of a step goes to
+// disk in one transaction. lookMost is how many it may look at: a step is over before anybody waits for it.
 const (
-	tickMost = 64
-	lookMost = 256
+	tickMost = 48
+	lookMost = 192
 )
 
-// tickBank lets the bank release and raise, each reservation once a minute. It returns when there is more to do.
+// tickBank lets the bank release and raise reservations, and look after the funds of their accounts, each account once a minute.
+// It returns when there is more to do.
 func (o *Operator) tickBank(ctx *step.Context) member.Time {
 	if o.minute != ctx.Minute() {
-		o.minute, o.due = ctx.Minute(), o.bank.Open()
+		o.minute, o.due = ctx.Minute(), o.bank.Debtors()
 	}
 	p, _ := o.world.Policy()
 	for looked, changed := 0, 0; len(o.due) > 0 && looked < lookMost && changed < tickMost; o.due = o.due[1:] {
-		looked++
-		id := o.due[0]
-		if _, released := o.bank.Expire(p, id, ctx.Now); released {
-			changed++
-		} else if o.books.holds.Get(id).Rest {
-			continue
-		} else if _, raised := o.bank.Raise(p, id, ctx.Now); raised {
-			changed++
+		for _, id := range o.bank.OpenOf(o.due[0]) {
+			looked++
+			if _, released := o.bank.Expire(p, id, ctx.Now); released {
+				changed++
+			} else if o.rests(id) {
+				continue
+			} else if _, raised := o.bank.Raise(p, id, ctx.Now); raised {
+				changed++
+			}
 		}
+		o.watch(ctx, p, o.due[0])
 	}
 	o.keep(ctx)
 	switch {
@@ -84,6 +87,10 @@ func (o *Operator) bankOp(ctx *step.Context, r step.Request) ([]wire.Object, err
 		return one(o.refresh(ctx, r))
 	case step.OpReceipt:
 		return o.receipt(r)
+	case step.OpPayout:
+		return one(o.payout(ctx, r))
+	case step.OpTransfer:
+		return one(o.transfer(ctx, r))
 	}
 	return nil, step.Refuse(step.RefuseBadRequest, "no such request")
 }
@@ -376,7 +383,9 @@ func (o *Operator) receipt(r step.Request) ([]wire.Object, error) {
 // answer is the account of a member as it is told to it.
 func (o *Operator) answer(a identity.Address, now member.Time) step.BalanceAnswer {
 	s := o.bank.Balance(a, now)
+	short, _ := o.bank.ShortageOf(a)
 	return step.BalanceAnswer{
+		Paying: int64(s.Paying), ShortSince: short.Notice.At, ForfeitAt: short.Notice.ForfeitAt,
 		Account: a, Deposited: int64(s.Deposited), Available: int64(s.Available), Reserved: int64(s.Reserved),
 		Payable: int64(s.Payable), Settled: int64(s.Settled), PaidOut: int64(s.PaidOut), Burn: int64(s.Burn),
 		Entries: s.Entries, Fees: int64(o.bank.Account(a).Fees),

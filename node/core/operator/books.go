@@ -40,22 +40,30 @@ func DecodeEntry(value []byte) (ledger.Entry, wire.Object, error) {
 
 // books are the bank's rows.
 type books struct {
-	accounts *step.Map[identity.Address, ledger.Account]
-	holds    *step.Map[wire.ID, hold]
-	deposits *step.Map[identity.Hash, ledger.Deposit] // by ledger.RefKey
-	head     *step.Cell[ledger.Head]
+	accounts  *step.Map[identity.Address, ledger.Account]
+	holds     *step.Map[wire.ID, hold]
+	deposits  *step.Map[identity.Hash, ledger.Deposit] // by ledger.RefKey
+	payouts   *step.Map[wire.ID, ledger.PayoutReceipt]
+	transfers *step.Map[wire.ID, ledger.TransferReceipt]
+	shortages *step.Map[identity.Address, ledger.Shortage]
+	head      *step.Cell[ledger.Head]
 }
 
 func newBooks() books {
 	return books{
-		accounts: step.ByAddress[ledger.Account](table.Account),
-		holds:    step.ByID[hold](table.Reservation),
-		deposits: step.ByHash[ledger.Deposit](table.DepositRef),
-		head:     step.NewCell[ledger.Head]("bank"),
+		accounts:  step.ByAddress[ledger.Account](table.Account),
+		holds:     step.ByID[hold](table.Reservation),
+		deposits:  step.ByHash[ledger.Deposit](table.DepositRef),
+		payouts:   step.ByID[ledger.PayoutReceipt](table.Payout),
+		transfers: step.ByID[ledger.TransferReceipt](table.Transfer),
+		shortages: step.ByAddress[ledger.Shortage](table.Shortage),
+		head:      step.NewCell[ledger.Head]("bank"),
 	}
 }
 
-func (b books) keepers() []step.Keeper { return []step.Keeper{b.accounts, b.holds, b.deposits, b.head} }
+func (b books) keepers() []step.Keeper {
+	return []step.Keeper{b.accounts, b.holds, b.deposits, b.payouts, b.transfers, b.shortages, b.head}
+}
 
 // snapshot is the bank that the rows make, in the order of ledger.Bank.Snapshot.
 func (b books) snapshot() ledger.Snapshot {
@@ -68,6 +76,15 @@ func (b books) snapshot() ledger.Snapshot {
 	}
 	for _, ref := range b.deposits.Keys() {
 		s.Deposits = append(s.Deposits, *b.deposits.Get(ref))
+	}
+	for _, id := range b.payouts.Keys() {
+		s.Payouts = append(s.Payouts, *b.payouts.Get(id))
+	}
+	for _, id := range b.transfers.Keys() {
+		s.Transfers = append(s.Transfers, *b.transfers.Get(id))
+	}
+	for _, a := range b.shortages.Keys() {
+		s.Shortages = append(s.Shortages, *b.shortages.Get(a))
 	}
 	slices.SortFunc(s.Deposits, func(x, y ledger.Deposit) int { return strings.Compare(x.Ref, y.Ref) })
 	return s
@@ -93,6 +110,20 @@ func (o *Operator) keep(ctx *step.Context) {
 		key := ledger.RefKey(d.Ref)
 		ctx.Guard(chain("deposit", key[:]), 1, wire.Draft(d))
 		o.books.deposits.Put(key, d)
+	}
+	for _, r := range c.Payouts {
+		ctx.Guard(chain("payout", r.ID[:]), uint64(r.State), wire.Draft(r))
+		o.books.payouts.Put(r.ID, r)
+	}
+	for _, r := range c.Transfers {
+		ctx.Guard(chain("transfer", r.ID[:]), 1, wire.Draft(r))
+		o.books.transfers.Put(r.ID, r)
+	}
+	for _, s := range c.Shortages {
+		if !s.Over {
+			ctx.Guard(chain("funds", s.Notice.Consumer[:]), s.Notice.Seq, wire.Draft(s.Notice))
+		}
+		o.books.shortages.Put(s.Notice.Consumer, s)
 	}
 	for _, a := range c.Accounts {
 		o.books.accounts.Put(a.Address, a)

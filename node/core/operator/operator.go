@@ -9,11 +9,13 @@
 // Bank. Members ask for reservations, show vouchers, end leases and read their accounts; the operator's user enters
 // deposits. All arithmetic is ledger.Bank's. This package checks who may ask for what, keeps the bank's rows, and guards
 // the place of everything that the bank will sign. Once a minute it raises reservations that run low, but for those that a host
-// has lowered, and releases those whose time has come.
+// has lowered, and releases those whose time has come; accounts that run short of funds get their notice, and those that stay
+// so lose what they have stopped.
 //
 // What is signed here, and its place in its chain: credentials by subject and serial, revocations by number, policies by
 // number, reservations by id and sequence, bank entries by sequence, deposits by their reference, settle receipts by
-// reservation and count.
+// reservation and count, payouts by id and state, transfers by id, funds notices by account and sequence, forfeits by
+// reservation.
 //
 // Promises: O1 an invite makes at most one key a member. O2 the secret of an invite is nowhere in the rows. O3 a
 // repeated request has the answer of the first and moves no money. O4 the rows hold the bank as it is after every step.
@@ -59,9 +61,9 @@ type Operator struct {
 	invites    *step.Map[identity.Hash, invite] // by the hash of the secret
 	applicants *step.Map[identity.Address, applicant]
 	books      books
-	bank       *ledger.Bank  // nil until the node is known to be an operator
-	minute     member.Minute // in which the bank was last ticked
-	due        []wire.ID     // reservations that this minute has yet to look at
+	bank       *ledger.Bank       // nil until the node is known to be an operator
+	minute     member.Minute      // in which the bank was last ticked
+	due        []identity.Address // accounts with reservations that this minute has yet to look at
 }
 
 // New is an operator without rows.
@@ -117,7 +119,8 @@ func (o *Operator) Audit() error {
 }
 
 func same(a, b ledger.Snapshot) bool {
-	return a.Head == b.Head && slices.Equal(a.Accounts, b.Accounts) && slices.Equal(a.Holds, b.Holds) && slices.Equal(a.Deposits, b.Deposits)
+	return a.Head == b.Head && slices.Equal(a.Accounts, b.Accounts) && slices.Equal(a.Holds, b.Holds) && slices.Equal(a.Deposits, b.Deposits) &&
+		slices.Equal(a.Payouts, b.Payouts) && slices.Equal(a.Transfers, b.Transfers) && slices.Equal(a.Shortages, b.Shortages)
 }
 
 // Boot begins a run: the market learns where this operator can be reached now.

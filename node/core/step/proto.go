@@ -43,16 +43,19 @@ const (
 	OpRaise    Op = 26 // Reservation → : a newer one for a running lease
 	OpUsage    Op = 27 // body UsageBody → Usage…: entries that the consumer lacks
 	OpDecline  Op = 28 // body LeaseBody → NoLease: the consumer gives a quote up
+	OpFunds    Op = 29 // FundsNotice, [Forfeit] → : from an operator, to its consumer and to the hosts of its leases
 
-	OpReserve Op = 40 // Reserve, Quote → Reservation
-	OpSettle  Op = 41 // Voucher, Usage → SettleReceipt, Reservation as it stands now
-	OpFinal   Op = 42 // Final, [Voucher, Usage] → SettleReceipt, Reservation
-	OpNoLease Op = 43 // NoLease → SettleReceipt
-	OpClose   Op = 44 // Close, [Voucher] →
-	OpBalance Op = 45 // → body BalanceAnswer
-	OpRefresh Op = 46 // body LeaseBody; from the lease's host or consumer → Reservation, raised as far as funds allow
-	OpLower   Op = 47 // Lower → Reservation
-	OpReceipt Op = 48 // body LeaseBody; from the lease's consumer or host → [SettleReceipt], Reservation
+	OpReserve  Op = 40 // Reserve, Quote → Reservation
+	OpSettle   Op = 41 // Voucher, Usage → SettleReceipt, Reservation as it stands now
+	OpFinal    Op = 42 // Final, [Voucher, Usage] → SettleReceipt, Reservation
+	OpNoLease  Op = 43 // NoLease → SettleReceipt
+	OpClose    Op = 44 // Close, [Voucher] →
+	OpBalance  Op = 45 // → body BalanceAnswer
+	OpRefresh  Op = 46 // body LeaseBody; from the lease's host or consumer → Reservation, raised as far as funds allow
+	OpLower    Op = 47 // Lower → Reservation
+	OpReceipt  Op = 48 // body LeaseBody; from the lease's consumer or host → [SettleReceipt], Reservation
+	OpPayout   Op = 49 // PayoutRequest → PayoutReceipt: how it stands; asking again is how to find out
+	OpTransfer Op = 50 // Transfer → TransferReceipt
 )
 
 // Bodies of requests and answers: parameters that need no signature.
@@ -119,16 +122,19 @@ type (
 	}
 	// BalanceAnswer is what the bank knows of the asker's account.
 	BalanceAnswer struct {
-		Account   identity.Address `cbor:"1,keyasint" json:"account"`
-		Deposited int64            `cbor:"2,keyasint" json:"deposited"`
-		Available int64            `cbor:"3,keyasint" json:"available"`
-		Reserved  int64            `cbor:"4,keyasint" json:"reserved"`
-		Payable   int64            `cbor:"5,keyasint" json:"payable"`
-		Settled   int64            `cbor:"6,keyasint" json:"settled"`
-		PaidOut   int64            `cbor:"7,keyasint" json:"paidOut"`
-		Burn      int64            `cbor:"8,keyasint" json:"burn"`
-		Entries   uint64           `cbor:"9,keyasint" json:"entries"` // of the bank's journal
-		Fees      int64            `cbor:"10,keyasint" json:"fees"`
+		Account    identity.Address `cbor:"1,keyasint" json:"account"`
+		Deposited  int64            `cbor:"2,keyasint" json:"deposited"`
+		Available  int64            `cbor:"3,keyasint" json:"available"`
+		Reserved   int64            `cbor:"4,keyasint" json:"reserved"`
+		Payable    int64            `cbor:"5,keyasint" json:"payable"`
+		Settled    int64            `cbor:"6,keyasint" json:"settled"`
+		PaidOut    int64            `cbor:"7,keyasint" json:"paidOut"`
+		Burn       int64            `cbor:"8,keyasint" json:"burn"`
+		Entries    uint64           `cbor:"9,keyasint" json:"entries"` // of the bank's journal
+		Fees       int64            `cbor:"10,keyasint" json:"fees"`
+		Paying     int64            `cbor:"11,keyasint,omitempty" json:"paying"`
+		ShortSince member.Time      `cbor:"12,keyasint,omitempty" json:"shortSince,omitempty"` // when a funds notice was given that stands
+		ForfeitAt  member.Time      `cbor:"13,keyasint,omitempty" json:"forfeitAt,omitempty"`  // when its leases are forfeit
 	}
 )
 

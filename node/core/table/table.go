@@ -24,10 +24,14 @@
 //	0x41  order           bid 16                   state
 //	0x42  consumer-usage  lease 16, sequence 8     log
 //	0x43  voucher         lease 16                 state
+//	0x44  payment         id 16                    state
 //	0x50  account         address 20               state
 //	0x51  reservation     lease 16                 state
 //	0x52  bank-entry      number 8                 log
 //	0x53  deposit-ref     hash 32                  state
+//	0x54  payout          id 16                    state
+//	0x55  transfer        id 16                    state
+//	0x56  shortage        address 20               state
 //	0x60  event           number 8                 log
 //	0x70  config          name                     state
 //	0x71  node            name                     state
@@ -74,11 +78,15 @@ const (
 	Order         Table = 0x41
 	ConsumerUsage Table = 0x42
 	Voucher       Table = 0x43
+	Payment       Table = 0x44
 
 	Account     Table = 0x50
 	Reservation Table = 0x51
 	BankEntry   Table = 0x52
 	DepositRef  Table = 0x53
+	Payout      Table = 0x54
+	Transfer    Table = 0x55
+	Shortage    Table = 0x56
 
 	Event Table = 0x60
 
@@ -152,6 +160,10 @@ var layout = map[Table]info{
 	Reservation:   {name: "reservation", kind: State, fields: []int{id}},
 	BankEntry:     {name: "bank-entry", kind: Log, fields: []int{number}},
 	DepositRef:    {name: "deposit-ref", kind: State, fields: []int{hash}},
+	Payout:        {name: "payout", kind: State, fields: []int{id}},
+	Transfer:      {name: "transfer", kind: State, fields: []int{id}},
+	Shortage:      {name: "shortage", kind: State, fields: []int{address}},
+	Payment:       {name: "payment", kind: State, fields: []int{id}},
 	Event:         {name: "event", kind: Log, fields: []int{number}},
 	Config:        {name: "config", kind: State, fields: []int{free}},
 	Node:          {name: "node", kind: State, fields: []int{free}},

@@ -1,0 +1,155 @@
+package ledger
+
+import (
+	"errors"
+
+	"souk/p2p/identity"
+	"souk/p2p/member"
+	"souk/p2p/wire"
+)
+
+// A FundsNotice is the bank's word that an account has less than the policy's minutes of funds for all that it runs: its hosts
+// stop its pods at the next tick. Unless money comes, its leases are forfeit at ForfeitAt.
+type FundsNotice struct {
+	Operator  identity.Address `cbor:"1,keyasint"`
+	Consumer  identity.Address `cbor:"2,keyasint"`
+	Seq       uint64           `cbor:"3,keyasint"` // of this account's notices, from 1
+	Left      Amount           `cbor:"4,keyasint"` // least that was left
+	Burn      Rate             `cbor:"5,keyasint"` // most that what it ran cost per hour
+	At        member.Time      `cbor:"6,keyasint"`
+	ForfeitAt member.Time      `cbor:"7,keyasint"`
+}
+
+// Kind implements wire.Message.
+func (n FundsNotice) Kind() wire.Kind { return wire.KindFundsNotice }
+
+// Signer is the operator.
+func (n FundsNotice) Signer() identity.Address { return n.Operator }
+
+// Validate checks shape.
+func (n FundsNotice) Validate() error {
+	switch {
+	case n.Consumer.IsZero() || n.Seq == 0:
+		return errors.New("funds notice names no account or sequence")
+	case n.Left < 0 || n.Burn < 0:
+		return ErrNegative
+	case n.ForfeitAt < n.At:
+		return errors.New("funds notice whose data is forfeit before it")
+	}
+	return nil
+}
+
+// A Forfeit is the bank's word that no money came after a FundsNotice: the lease ends and its volume is removed. Without
+// one no volume is ever removed against its owner's will.
+type Forfeit struct {
+	Operator    identity.Address `cbor:"1,keyasint"`
+	Consumer    identity.Address `cbor:"2,keyasint"`
+	Host        identity.Address `cbor:"3,keyasint"`
+	Lease       wire.ID          `cbor:"4,keyasint"`
+	Reservation wire.ID          `cbor:"5,keyasint"`
+	Notice      identity.Hash    `cbor:"6,keyasint"` // ref of the notice, shown beside it
+	At          member.Time      `cbor:"7,keyasint"` // the notice's ForfeitAt
+}
+
+// Kind implements wire.Message.
+func (f Forfeit) Kind() wire.Kind { return wire.KindForfeit }
+
+// Signer is the operator.
+func (f Forfeit) Signer() identity.Address { return f.Operator }
+
+// Validate checks shape.
+func (f Forfeit) Validate() error {
+	if f.Consumer.IsZero() || f.Host.IsZero() || f.Lease.IsZero() || f.Reservation.IsZero() || f.Notice.IsZero() {
+		return errors.New("forfeit names no consumer, host, lease, reservation or notice")
+	}
+	return nil
+}
+
+// A Shortage is what the bank keeps of an account's want of funds: one durable row, kept after it is over for the sequence of
+// the next notice.
+type Shortage struct {
+	Notice FundsNotice `cbor:"1,keyasint"` // the last one
+	In     Amount      `cbor:"2,keyasint"` // all that had ever come into the account when it was given
+	Over   bool        `cbor:"3,keyasint"`
+}
+
+// ShortageOf is the shortage of an account, if one stands.
+func (b *Bank) ShortageOf(consumer identity.Address) (Shortage, bool) {
+	s, ok := b.shortages[consumer]
+	return s, ok && !s.Over
+}
+
+// Watch looks after an account's funds: it gives a notice when they run short, and ends the shortage when money has come in
+// that pays the policy's least minutes of its cheapest lease, or when no lease is left. rests says which of its reservations are of
+// pods that are stopped. It reports whether anything changed.
+func (b *Bank) Watch(p member.Policy, consumer identity.Address, rests func(wire.ID) bool, now member.Time) (Shortage, bool) {
+	s, stands := b.ShortageOf(consumer)
+	if stands {
+		if !b.relieved(p, s) {
+			return s, false
+		}
+		s.Over = true
+	} else {
+		left, burn := b.straits(consumer, rests, now)
+		if need, err := burn.Cost(b.span(p.StopFunds)); burn == 0 || err == nil && left >= need {
+			return s, false
+		}
+		s = Shortage{In: b.income(consumer), Notice: FundsNotice{
+			Operator: b.operator, Consumer: consumer, Seq: s.Notice.Seq + 1, Left: left, Burn: burn, At: now,
+			ForfeitAt: now + member.Time(p.DataHold)*b.clock.Slot,
+		}}
+	}
+	b.shortages[consumer] = s
+	b.lacking[consumer] = true
+	return s, true
+}
+
+// income is all that ever came into an account from others.
+func (b *Bank) income(a identity.Address) Amount {
+	acc := b.accounts[a]
+	return satAdd(acc.Deposited, acc.Received)
+}
+
+// relieved reports whether a shortage is over.
+func (b *Bank) relieved(p member.Policy, s Shortage) bool {
+	c := s.Notice.Consumer
+	cheapest := maxAmount
+	for _, id := range b.openOf[c] {
+		if h := b.holds[id]; h.CloseAt == 0 {
+			if cost, err := h.Reservation.MaxRate.Cost(b.span(p.ReserveLeast)); err == nil {
+				cheapest = min(cheapest, cost)
+			}
+		}
+	}
+	return len(b.openOf[c]) == 0 || b.income(c) > s.In && b.accounts[c].Available >= cheapest
+}
+
+// straits are the least that an account has left and the most that it spends per hour on pods that are up, but for those
+// that have all the money that their own budget allows: these run to their end.
+func (b *Bank) straits(consumer identity.Address, rests func(wire.ID) bool, now member.Time) (left Amount, burn Rate) {
+	left = b.accounts[consumer].Available
+	for _, id := range b.openOf[consumer] {
+		h := b.holds[id]
+		if h.CloseAt != 0 || rests(id) || h.Budget > 0 && h.Reservation.Cap >= h.Budget {
+			continue
+		}
+		burn = Rate(satAdd(Amount(burn), Amount(h.Reservation.MaxRate)))
+		left += b.unspent(h, now) // at most available + reserved
+	}
+	return left, burn
+}
+
+// Forfeits are the leases that an account loses now: all that are open, when its shortage has lasted to the end of its notice.
+func (b *Bank) Forfeits(consumer identity.Address, now member.Time) []Forfeit {
+	s, stands := b.ShortageOf(consumer)
+	if !stands || now < s.Notice.ForfeitAt {
+		return nil
+	}
+	ref := b.market.Ref(wire.KindFundsNotice, wire.Marshal(s.Notice))
+	var out []Forfeit
+	for _, id := range b.openOf[consumer] {
+		r := b.holds[id].Reservation
+		out = append(out, Forfeit{Operator: b.operator, Consumer: consumer, Host: r.Host, Lease: r.Lease, Reservation: id, Notice: ref, At: s.Notice.ForfeitAt})
+	}
+	return out
+}
