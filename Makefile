@@ -46,7 +46,7 @@ fuzz: ## every decoder: make fuzz FUZZTIME=5m
 	@.ci/fuzz $(FUZZTIME)
 
 clean: ## what was built here
-	rm -rf bin
+	rm -rf bin p2p/wire/testdata/ethers/node_modules
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1:\2/p' $(MAKEFILE_LIST) | while IFS=: read -r name text; do printf 'make %-12s %s\n' "$$name" "$$text"; done
