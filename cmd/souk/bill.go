@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,18 +13,77 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"souk/ledger"
 	"souk/market"
 	"souk/node/api"
 	"souk/node/config"
+	"souk/node/core/consumer"
 	"souk/node/core/step"
 	"souk/p2p/identity"
+	"souk/p2p/wire"
 )
 
 // billMost bounds the file that is read, bytes: a minute takes about 700 in it.
 const billMost = 1 << 30
 
 func billCommand(e *env) *cobra.Command {
-	return noun("bill", "What a lease cost, and the proof of it", billShowCommand(e), billExportCommand(e), billVerifyCommand(e))
+	return noun("bill", "What a lease cost, and the proof of it", billListCommand(e), billShowCommand(e), billExportCommand(e), billVerifyCommand(e))
+}
+
+func billListCommand(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "ls", Short: "What each pod has cost, those that have ended too", Args: cobra.NoArgs,
+		Example: "  souk bill ls -o csv > pods.csv",
+		RunE: e.asking(func(ctx context.Context, c *api.Client, _ []string) error {
+			list, err := c.Leases(ctx, true)
+			if err != nil {
+				return err
+			}
+			return billList().show(e, list)
+		}),
+	}
+}
+
+func billList() listing[consumer.View] {
+	type view = consumer.View
+	return listing[view]{
+		key: func(v view) string { return v.Lease.String() },
+		columns: []column[view]{
+			{head: "LEASE", of: func(v view) string { return v.Lease.Short() }},
+			{head: "NAME", of: func(v view) string { return v.Name }},
+			{head: "CREATED", of: func(v view) string { return v.Created.String() }},
+			{head: "KIND", of: func(v view) string { return v.Type.String() }},
+			{head: "GPUS", of: func(v view) string { return model(v.GPUs, v.Model, v.Simulated) }},
+			{head: "$/GPU-h", right: true, of: func(v view) string { return price(v.Rate) }},
+			{head: "STATE", of: func(v view) string { return because(v.State, v.Reason) }},
+			{head: "MINUTES", right: true, of: func(v view) string { return strconv.FormatUint(v.Minutes, 10) }},
+			{head: "STORED", right: true, of: func(v view) string { return strconv.FormatUint(v.Stored, 10) }},
+			{head: "OWED $", right: true, of: func(v view) string { return v.Owed.Text() }},
+			{head: "SIGNED $", right: true, of: func(v view) string { return v.Vouched.Text() }},
+			{head: "PAID $", right: true, of: func(v view) string { return v.Paid.Text() }},
+			{head: "SETTLED", of: func(v view) string { return yesNo(v.Settled) }},
+			{head: "HOST", wide: true, of: func(v view) string { return who(v.Host, v.Alias) }},
+		},
+	}
+}
+
+// minuteList are the entries of a bill, for a spreadsheet.
+func minuteList() listing[ledger.Usage] {
+	type view = ledger.Usage
+	n := func(x uint64) string { return strconv.FormatUint(x, 10) }
+	return listing[view]{
+		key: func(v view) string { return n(v.Seq) },
+		columns: []column[view]{
+			{head: "ENTRY", of: func(v view) string { return n(v.Seq) }},
+			{head: "FIRST MINUTE", of: func(v view) string { return n(uint64(v.First)) }},
+			{head: "MINUTES", of: func(v view) string { return n(uint64(v.Count)) }},
+			{head: "BILLED", of: func(v view) string { return strconv.FormatInt(v.Minutes(), 10) }},
+			{head: "STATUS", of: func(v view) string { return v.Status.String() }},
+			{head: "BASIS", of: func(v view) string { return v.Basis.String() }},
+			{head: "OWED SO FAR $", of: func(v view) string { return v.Owed().String() }},
+			{head: "FINAL", of: func(v view) string { return yesNo(v.Final) }},
+		},
+	}
 }
 
 func billShowCommand(e *env) *cobra.Command {
@@ -43,14 +103,17 @@ func billExportCommand(e *env) *cobra.Command {
 	var file string
 	c := &cobra.Command{
 		Use: "export POD", Short: "The file that proves what a lease cost", Args: cobra.ExactArgs(1),
-		Long: "Export writes a file that 'souk bill verify' checks with nothing but the file. It is JSON; not a byte of it may change.",
+		Long: "Export writes a file that 'souk bill verify' checks with nothing but the file. It is JSON; not a byte of it may change. With\n-o csv it lists the minutes, for a spreadsheet: that proves nothing.",
 		RunE: e.asking(func(ctx context.Context, c *api.Client, args []string) error {
-			if e.output != "table" && e.output != "json" {
-				return usageError("", "a bill is exported as json only")
+			if e.output != "table" && e.output != "json" && e.output != "csv" {
+				return usageError("", "a bill is exported as json, which proves it, or as csv, which lists its minutes")
 			}
 			b, err := c.Bill(ctx, args[0])
 			if err != nil {
 				return err
+			}
+			if e.output == "csv" {
+				return e.exportMinutes(b.File, file)
 			}
 			if file != "" {
 				return config.WriteFile(file, []byte(b.File))
@@ -61,6 +124,30 @@ func billExportCommand(e *env) *cobra.Command {
 	}
 	c.Flags().StringVar(&file, "file", "", "write it there instead of standard output")
 	return c
+}
+
+// exportMinutes writes a bill's entries as csv.
+func (e *env) exportMinutes(bill, file string) error {
+	b, err := market.DecodeBill([]byte(bill))
+	if err != nil {
+		return err
+	}
+	list := make([]ledger.Usage, 0, len(b.Usage))
+	for _, o := range b.Usage {
+		u, err := wire.Decode[ledger.Usage](o)
+		if err != nil {
+			return err
+		}
+		list = append(list, u)
+	}
+	if file == "" {
+		return minuteList().csv(e.out, list)
+	}
+	var out bytes.Buffer
+	if err := minuteList().csv(&out, list); err != nil {
+		return err
+	}
+	return config.WriteFile(file, out.Bytes())
 }
 
 func billVerifyCommand(e *env) *cobra.Command {

@@ -225,7 +225,7 @@ func (w *world) exits(ts *testscript.TestScript, args []string) {
 
 // market founds a market and lets everybody in.
 func (w *world) market(ts *testscript.TestScript, args []string) {
-	ts.Check(w.found(args[0], ts.Getenv("SLOT")))
+	ts.Check(w.found(args[0], ts.Getenv("SLOT"), strings.Fields(ts.Getenv("POLICY"))...))
 	offers := 0
 	for _, member := range args[1:] {
 		node, what, isHost := strings.Cut(member, "=")

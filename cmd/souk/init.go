@@ -5,10 +5,12 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"souk/ledger"
 	"souk/node/api"
 	"souk/node/config"
 	"souk/node/core/observer"
@@ -22,10 +24,12 @@ import (
 // initFlags are those of 'init'.
 type initFlags struct {
 	homeFlags
-	role    string
-	market  string
-	testnet bool
-	slot    spanValue
+	role                string
+	market              string
+	testnet             bool
+	fee, minDeposit     string
+	stopFunds, dataHold uint32 // minutes
+	slot                spanValue
 }
 
 func initCommand(e *env) *cobra.Command {
@@ -41,6 +45,10 @@ func initCommand(e *env) *cobra.Command {
 	c.Flags().StringVar(&f.role, "role", "", "operator, host or consumer")
 	c.Flags().StringVar(&f.market, "market", "", "name of the market to found")
 	c.Flags().BoolVar(&f.testnet, "testnet", false, "a market for trying things: simulated GPUs and plain processes are allowed")
+	c.Flags().StringVar(&f.fee, "fee", "", "your share of what hosts earn, as in 2.5% (default none)")
+	c.Flags().StringVar(&f.minDeposit, "min-deposit", "", "smallest deposit, credits (default 10)")
+	c.Flags().Uint32Var(&f.stopFunds, "stop-funds", 10, "minutes of funds under which an account's pods stop")
+	c.Flags().Uint32Var(&f.dataHold, "data-hold", 2880, "minutes for which volumes outlive their funds or their lease")
 	c.Flags().Var(&f.slot, "slot", "length of a billed minute in a testnet, 5s to 60s (default 60s)")
 	return c
 }
@@ -107,14 +115,34 @@ func (f *initFlags) found(ctx context.Context, e *env, cfg config.Config, k *key
 		return st, err
 	}
 	key := k.Public()
-	st, err = n.Found(ctx, api.Founding{
+	founding := api.Founding{
 		Salt: newID(), Name: f.market, Key: hex.EncodeToString(key[:]), Testnet: f.testnet,
-		Slot: uint16(time.Duration(f.slot) / time.Second), Alias: cfg.Alias,
-	})
+		Slot: uint16(time.Duration(f.slot) / time.Second), Alias: cfg.Alias, StopFunds: &f.stopFunds, DataHold: &f.dataHold,
+	}
+	if founding.Fee, err = f.share(); err == nil && f.minDeposit != "" {
+		var least ledger.Amount
+		least, err = ledger.ParseAmount(f.minDeposit)
+		founding.MinDeposit = &least
+	}
+	if err == nil {
+		st, err = n.Found(ctx, founding)
+	}
 	if stopped := n.stop(); err == nil {
 		err = stopped
 	}
 	return st, err
+}
+
+// share is the fee in parts per million.
+func (f *initFlags) share() (uint32, error) {
+	if f.fee == "" {
+		return 0, nil
+	}
+	whole, err := ledger.ParseAmount(strings.TrimSuffix(f.fee, "%")) // percent, with nine decimals
+	if err != nil || !strings.HasSuffix(f.fee, "%") || whole%(ledger.Credit/10_000) != 0 {
+		return 0, usageError("", "--fee wants a share of at most 50%%, as in 2.5%%")
+	}
+	return uint32(min(whole/(ledger.Credit/10_000), 1_000_001)), nil
 }
 
 func (m made) show(e *env) error {

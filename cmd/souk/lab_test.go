@@ -71,10 +71,10 @@ func (l *lab) each(node string, calls ...[]string) error {
 var loopback = []string{"--no-passphrase", "--listen", "local"}
 
 // found makes the market's operator, and starts it.
-func (l *lab) found(operator, slot string) error {
+func (l *lab) found(operator, slot string, policy ...string) error {
 	l.operator = operator
-	return l.each(operator,
-		append([]string{"init", "--role", "operator", "--market", "test", "--testnet", "--slot", slot, "--alias", operator}, loopback...),
+	args := append([]string{"init", "--role", "operator", "--market", "test", "--testnet", "--slot", slot, "--alias", operator}, loopback...)
+	return l.each(operator, append(args, policy...),
 		[]string{"up", "-d"})
 }
 

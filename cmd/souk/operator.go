@@ -20,7 +20,7 @@ func operatorCommand(e *env) *cobra.Command {
 		sanctionCommand(e, "suspend", "Suspend a member: no new leases until it is reinstated"),
 		sanctionCommand(e, "reinstate", "Lift a suspension"),
 		sanctionCommand(e, "revoke", "Revoke a member for good"),
-		depositCommand(e), accountsCommand(e), membersCommand(e))
+		depositCommand(e), accountsCommand(e), statementCommand(e), operatorPayoutCommand(e), membersCommand(e))
 }
 
 func inviteCommand(e *env) *cobra.Command {

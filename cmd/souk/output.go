@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"encoding/csv"
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -45,10 +47,30 @@ func (l listing[T]) show(e *env, list []T) error {
 		}
 	case e.output == "yaml":
 		return e.yaml(list)
+	case e.output == "csv":
+		return l.csv(e.out, list)
 	default:
 		l.table(e, list)
 	}
 	return nil
+}
+
+// csv prints every column, as RFC 4180 has it.
+func (l listing[T]) csv(to io.Writer, list []T) error {
+	w := csv.NewWriter(to)
+	row := func(of func(column[T]) string) {
+		out := make([]string, 0, len(l.columns))
+		for _, c := range l.columns {
+			out = append(out, clean(of(c)))
+		}
+		w.Write(out)
+	}
+	row(func(c column[T]) string { return c.head })
+	for _, v := range list {
+		row(func(c column[T]) string { return c.of(v) })
+	}
+	w.Flush()
+	return w.Error()
 }
 
 // table prints aligned columns, without any lines.

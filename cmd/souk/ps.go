@@ -312,6 +312,10 @@ func (e *env) showBalance(a api.Account) error {
 	if a.PerHour > 0 {
 		burn = fmt.Sprintf("%s $/h for %s", a.PerHour.Text(), plural(a.Running, "pod", "pods"))
 	}
+	short := ""
+	if a.Short != 0 {
+		short = fmt.Sprintf("since %s: pods are stopped, and their volumes are removed at %s unless money comes", a.Short, a.Forfeit)
+	}
 	some := func(x ledger.Amount) string {
 		if x == 0 {
 			return ""
@@ -320,8 +324,8 @@ func (e *env) showBalance(a api.Account) error {
 	}
 	return e.one(a, money(a.Available),
 		fact{"account", a.Account.String()}, fact{"bank", a.Bank.String()}, fact{"available", money(a.Available) + " $"},
-		fact{"reserved", money(a.Reserved) + " $"}, fact{"burn", burn}, fact{"lasts", lasting(a.Lasts)},
-		fact{"earned, to be paid out", some(a.Payable)}, fact{"paid out", some(a.PaidOut)}, fact{"fees", some(a.Fees)},
+		fact{"reserved", money(a.Reserved) + " $"}, fact{"out of funds", short}, fact{"burn", burn}, fact{"lasts", lasting(a.Lasts)},
+		fact{"earned, to be paid out", some(a.Payable)}, fact{"on its way out", some(a.Paying)}, fact{"paid out", some(a.PaidOut)}, fact{"fees", some(a.Fees)},
 		fact{"deposited", money(a.Deposited) + " $"}, fact{"paid to hosts", money(a.Settled) + " $"})
 }
 

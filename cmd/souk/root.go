@@ -9,7 +9,7 @@ import (
 )
 
 // The forms of output.
-var forms = []string{"table", "wide", "json", "jsonl", "yaml", "name"}
+var forms = []string{"table", "wide", "json", "jsonl", "yaml", "csv", "name"}
 
 // The groups of commands in the help text.
 const (
@@ -74,7 +74,7 @@ func newRoot(e *env) *cobra.Command {
 	in(groupConsumer, offersCommand(e), runCommand(e), psCommand(e), logsCommand(e), stopCommand(e), startCommand(e), rmCommand(e), waitCommand(e), reputationCommand(e))
 	in(groupHost, hostCommand(e))
 	in(groupOperator, operatorCommand(e))
-	in(groupMoney, balanceCommand(e), ledgerCommand(e), billCommand(e))
+	in(groupMoney, balanceCommand(e), transferCommand(e), ledgerCommand(e), billCommand(e))
 	root.AddCommand(simCommand(e), shimCommand(), configTopic(), demoPodCommand(), demoRegistryCommand())
 	return root
 }

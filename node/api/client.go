@@ -406,3 +406,33 @@ func (c *Client) Height(ctx context.Context) (operator.HeightView, error) {
 func (c *Client) Deposit(ctx context.Context, p Payment) (operator.DepositView, error) {
 	return call[operator.DepositView](ctx, c, "POST", at("operator", "deposits"), p)
 }
+
+// PayOut has the bank pay out what was earned.
+func (c *Client) PayOut(ctx context.Context, o PayoutOrder) (consumer.Payment, error) {
+	return call[consumer.Payment](ctx, c, "POST", at("payments", "payouts"), o)
+}
+
+// Transfer gives credits to another member.
+func (c *Client) Transfer(ctx context.Context, o TransferOrder) (consumer.Payment, error) {
+	return call[consumer.Payment](ctx, c, "POST", at("payments", "transfers"), o)
+}
+
+// Payments are the payouts and transfers that this node ordered.
+func (c *Client) Payments(ctx context.Context) ([]consumer.Payment, error) {
+	return call[[]consumer.Payment](ctx, c, "GET", at("payments"), nil)
+}
+
+// Payouts are those that members asked for.
+func (c *Client) Payouts(ctx context.Context) ([]operator.PayoutView, error) {
+	return call[[]operator.PayoutView](ctx, c, "GET", at("operator", "payouts"), nil)
+}
+
+// Decide records what became of a payout: the verb, pay or return.
+func (c *Client) Decide(ctx context.Context, id, verb string, o Outcome) (operator.PayoutView, error) {
+	return call[operator.PayoutView](ctx, c, "POST", at("operator", "payouts", id, verb), o)
+}
+
+// Statement is every entry of the bank's journal about one account.
+func (c *Client) Statement(ctx context.Context, addr string) ([]Line, error) {
+	return call[[]Line](ctx, c, "GET", at("operator", "statements", addr), nil)
+}

@@ -24,6 +24,27 @@ type Founding struct {
 	Testnet bool    `json:"testnet,omitempty" doc:"simulated GPUs, plain processes and short minutes are allowed"`
 	Slot    uint16  `json:"slotSeconds,omitempty" maximum:"60" doc:"seconds of a minute, 5 to 60; only a testnet may have others than 60"`
 	Alias   string  `json:"alias,omitempty" maxLength:"32"`
+
+	Fee        uint32         `json:"feePpm,omitempty" maximum:"500000" doc:"the operator's share of what hosts earn, parts per million"`
+	MinDeposit *ledger.Amount `json:"minDeposit,omitempty" doc:"smallest deposit, credits; none: 10"`
+	StopFunds  *uint32        `json:"stopFundsMinutes,omitempty" doc:"minutes of funds under which an account's pods stop; none: 10"`
+	DataHold   *uint32        `json:"dataHoldMinutes,omitempty" doc:"minutes for which data outlives its funds or its lease; none: 2880"`
+}
+
+// policy is the market's first.
+func (f Founding) policy(self identity.Address, now member.Time, slot uint16) member.Policy {
+	p := member.DefaultPolicy(self, now).ForSlot(slot)
+	p.Fee = f.Fee
+	if f.MinDeposit != nil {
+		p.MinDeposit = int64(*f.MinDeposit)
+	}
+	if f.StopFunds != nil {
+		p.StopFunds = *f.StopFunds
+	}
+	if f.DataHold != nil {
+		p.DataHold = *f.DataHold
+	}
+	return p
 }
 
 // A Membership is an application to a market.
@@ -41,6 +62,7 @@ type Account struct {
 	Reserved  ledger.Amount    `json:"reserved"` // for hosts of running leases
 	Payable   ledger.Amount    `json:"payable"`  // earned, not yet paid out
 	Settled   ledger.Amount    `json:"settled"`  // all that hosts were paid from it
+	Paying    ledger.Amount    `json:"paying"`   // payouts on their way
 	PaidOut   ledger.Amount    `json:"paidOut"`
 	Fees      ledger.Amount    `json:"fees"`
 	Burn      ledger.Rate      `json:"burn"` // most that open leases cost per hour, says the bank
@@ -48,6 +70,8 @@ type Account struct {
 	Running   int              `json:"running"` // pods that cost something now
 	PerHour   ledger.Rate      `json:"perHour"` // what they cost
 	Lasts     int64            `json:"lastsSeconds" doc:"-1: for ever"`
+	Short     member.Time      `json:"shortSince,omitempty" doc:"since when the account is out of funds; 0: it is not"`
+	Forfeit   member.Time      `json:"forfeitAt,omitempty" doc:"when the volumes of its stopped pods are removed, unless money comes"`
 }
 
 func newAccount(c consumer.Account) Account {
@@ -55,6 +79,7 @@ func newAccount(c consumer.Account) Account {
 		Account: c.Account, Bank: c.Bank, Deposited: ledger.Amount(c.Deposited), Available: ledger.Amount(c.Available),
 		Reserved: ledger.Amount(c.Reserved), Payable: ledger.Amount(c.Payable), Settled: ledger.Amount(c.Settled),
 		PaidOut: ledger.Amount(c.PaidOut), Fees: ledger.Amount(c.Fees), Burn: ledger.Rate(c.Burn), Entries: c.Entries,
+		Paying: ledger.Amount(c.Paying), Short: c.ShortSince, Forfeit: c.ForfeitAt,
 		Running: c.Running, PerHour: c.PerHour, Lasts: c.Lasts,
 	}
 }
@@ -112,7 +137,7 @@ func (f Founding) found(now time.Time, addrs []string) (observer.Found, error) {
 	if err := c.Validate(); err != nil {
 		return none, usage("%v", err)
 	}
-	p := member.DefaultPolicy(self, member.At(now)).ForSlot(c.Slot)
+	p := f.policy(self, member.At(now), c.Slot)
 	p.Bootstrap = addrs[:min(len(addrs), 16)]
 	if err := p.Validate(); err != nil {
 		return none, usage("%v", err)

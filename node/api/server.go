@@ -114,6 +114,7 @@ func describe(mux *http.ServeMux, s *server, version string) huma.API {
 	s.hostRoutes(a)
 	s.operatorRoutes(a)
 	s.ledgerRoutes(a)
+	s.moneyRoutes(a)
 	return a
 }
 
