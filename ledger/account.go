@@ -102,7 +102,7 @@ func (a Account) plus(b Account) (Account, error) {
 		{&sum.Deposited, a.Deposited, b.Deposited}, {&sum.Available, a.Available, b.Available},
 		{&sum.Reserved, a.Reserved, b.Reserved}, {&sum.Payable, a.Payable, b.Payable}, {&sum.Paying, a.Paying, b.Paying},
 		{&sum.PaidOut, a.PaidOut, b.PaidOut}, {&sum.Fees, a.Fees, b.Fees}, {&sum.Settled, a.Settled, b.Settled},
-		{&sum.Earned, a.Earned, b.Earned}, {&sum.Received, a.Received, b.Received},
+		{&sum.Earned, a.Earned, b.Earned},
 	}
 	for _, r := range rows {
 		v, err := r.x.Add(r.y)
@@ -111,6 +111,7 @@ func (a Account) plus(b Account) (Account, error) {
 		}
 		*r.to = v
 	}
+	sum.Received = satAdd(a.Received, b.Received)
 	return sum, nil
 }
 

@@ -96,9 +96,16 @@ func (b *Bank) HoldOf(lease wire.ID) (Hold, bool) { return b.Hold(b.leases[lease
 // Open lists the ids of all open reservations, in order.
 func (b *Bank) Open() []wire.ID { return slices.Clone(b.open) }
 
-// Debtors lists the accounts that have open reservations, in order.
+// Debtors lists the accounts that have open reservations or want of funds, in order.
 func (b *Bank) Debtors() []identity.Address {
-	return slices.SortedFunc(maps.Keys(b.openOf), identity.Address.Compare)
+	all := slices.Collect(maps.Keys(b.openOf))
+	for a, s := range b.shortages {
+		if !s.Over {
+			all = append(all, a)
+		}
+	}
+	slices.SortFunc(all, identity.Address.Compare)
+	return slices.Compact(all)
 }
 
 // OpenOf lists the ids of an account's open reservations, in order.
@@ -190,7 +197,7 @@ func (a *Account) count(k EntryKind, p Posting) error {
 	case k == EntrySettle && p.Book == BookPayable:
 		a.Earned, err = a.Earned.Add(p.Amount)
 	case k == EntryTransfer && p.Book == BookAvailable && p.Amount > 0:
-		a.Received, err = a.Received.Add(p.Amount)
+		a.Received = satAdd(a.Received, p.Amount) // the same money may go round and round
 	}
 	return err
 }

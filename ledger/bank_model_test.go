@@ -38,6 +38,8 @@ type modelHold struct {
 	open           bool
 	opened, redeem member.Time
 	closeAt, act   member.Time
+	rest           bool
+	keep           *big.Int
 }
 
 func num(a ledger.Amount) *big.Int { return big.NewInt(int64(a)) }
@@ -237,7 +239,18 @@ func (m *model) raise(p member.Policy, id wire.ID, now member.Time) bool {
 	if m.lackAll(h.ask.Consumer, 0).Cmp(have) > 0 && minutes == 0 {
 		more.SetInt64(0)
 	}
-	urgent := h.lack(int64(p.ReserveOpen/2)).Sign() > 0
+	if h.rest {
+		ahead := most(new(big.Int), new(big.Int).Sub(h.limit, h.owed()))
+		more.Sub(h.keep, ahead)
+		if h.ask.Budget > 0 {
+			more = least(more, most(new(big.Int), new(big.Int).Sub(num(h.ask.Budget), h.limit)))
+		}
+		more = most(new(big.Int), least(more, have))
+		if new(big.Int).Mul(ahead, big.NewInt(2)).Cmp(h.keep) > 0 {
+			more.SetInt64(0)
+		}
+	}
+	urgent := h.rest || h.lack(int64(p.ReserveOpen/2)).Sign() > 0
 	step := cost(h.ask.MaxRate, int64(p.ReserveLeast))
 	if !urgent && more.Cmp(step) < 0 {
 		more.SetInt64(0)
@@ -263,15 +276,18 @@ func (m *model) lower(l ledger.Lower) ledger.Code {
 		return ledger.CodeHost
 	case !h.open:
 		return ledger.CodeClosed
-	case num(l.Cap).Cmp(h.limit) == 0 && l.Seq <= h.seq:
+	case num(l.Cap).Cmp(h.limit) == 0 && l.Seq < h.seq:
 		return 0
 	case l.Seq != h.seq:
 		return ledger.CodeStale
 	case num(l.Cap).Cmp(h.limit) > 0 || num(l.Cap).Cmp(h.owed()) < 0:
 		return ledger.CodeCap
 	}
+	h.rest, h.keep = true, new(big.Int).Sub(num(l.Cap), h.owed())
+	if num(l.Cap).Cmp(h.limit) != 0 {
+		h.seq++
+	}
 	h.limit = num(l.Cap)
-	h.seq++
 	return 0
 }
 
@@ -296,14 +312,8 @@ func (h *modelHold) show(v ledger.Voucher, now member.Time) (bool, ledger.Code) 
 	case v.By != h.ask.By:
 		return false, ledger.CodeSigner
 	}
-	if old := h.voucher; old != nil {
-		switch {
-		case v.Seq > old.Seq && v.Total < old.Total, v.Seq < old.Seq && v.Total > old.Total,
-			v.Seq == old.Seq && v.Usage != old.Usage:
-			return false, ledger.CodeMismatch
-		case v.Seq <= old.Seq:
-			return false, 0
-		}
+	if old := h.voucher; old != nil && v.Total <= old.Total {
+		return false, 0
 	}
 	switch {
 	case !h.open:

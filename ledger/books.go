@@ -23,8 +23,8 @@ type Statement struct {
 	Settled   Amount           `cbor:"8,keyasint" json:"settled"`
 	Earned    Amount           `cbor:"9,keyasint" json:"earned"`
 	Open      uint32           `cbor:"10,keyasint" json:"open"` // reservations
-	Burn      Rate             `cbor:"11,keyasint" json:"burn"` // most that its open leases cost per hour
-	Left      Amount           `cbor:"12,keyasint" json:"left"` // least that is left when all leases have run since their last voucher
+	Burn      Rate             `cbor:"11,keyasint" json:"burn"` // most that its pods that are up cost per hour
+	Left      Amount           `cbor:"12,keyasint" json:"left"` // least that is left when all pods that are up have run since their last voucher
 	At        member.Time      `cbor:"13,keyasint" json:"at"`
 	Entries   uint64           `cbor:"14,keyasint" json:"entries"` // of the bank's journal
 }
@@ -40,7 +40,7 @@ func (b *Bank) Balance(addr identity.Address, now member.Time) Statement {
 	for _, id := range b.openOf[addr] {
 		h := b.holds[id]
 		s.Open++
-		if h.CloseAt == 0 {
+		if h.CloseAt == 0 && !h.Rest {
 			s.Burn = Rate(satAdd(Amount(s.Burn), Amount(h.Reservation.MaxRate)))
 		}
 		s.Left += b.unspent(h, now) // at most available + reserved
@@ -55,7 +55,7 @@ func (b *Bank) unspent(h Hold, now member.Time) Amount {
 		since = max(since, b.clock.Tick(h.Voucher.Minute+1))
 	}
 	left := min(h.ahead(), h.Left())
-	if h.CloseAt != 0 || now <= since {
+	if h.CloseAt != 0 || h.Rest || now <= since {
 		return left
 	}
 	cost, err := h.Reservation.MaxRate.Cost(int64((now - since) / member.Second))

@@ -80,9 +80,8 @@ func (b *Bank) ShortageOf(consumer identity.Address) (Shortage, bool) {
 }
 
 // Watch looks after an account's funds: it gives a notice when they run short, and ends the shortage when money has come in
-// that pays the policy's least minutes of its cheapest lease, or when no lease is left. rests says which of its reservations are of
-// pods that are stopped. It reports whether anything changed.
-func (b *Bank) Watch(p member.Policy, consumer identity.Address, rests func(wire.ID) bool, now member.Time) (Shortage, bool) {
+// that pays the policy's least minutes of its cheapest lease, or when no lease is left. It reports whether anything changed.
+func (b *Bank) Watch(p member.Policy, consumer identity.Address, now member.Time) (Shortage, bool) {
 	s, stands := b.ShortageOf(consumer)
 	if stands {
 		if !b.relieved(p, s) {
@@ -90,7 +89,7 @@ func (b *Bank) Watch(p member.Policy, consumer identity.Address, rests func(wire
 		}
 		s.Over = true
 	} else {
-		left, burn := b.straits(consumer, rests, now)
+		left, burn := b.straits(consumer, now)
 		if need, err := burn.Cost(b.span(p.StopFunds)); burn == 0 || err == nil && left >= need {
 			return s, false
 		}
@@ -126,11 +125,11 @@ func (b *Bank) relieved(p member.Policy, s Shortage) bool {
 
 // straits are the least that an account has left and the most that it spends per hour on pods that are up, but for those
 // that have all the money that their own budget allows: these run to their end.
-func (b *Bank) straits(consumer identity.Address, rests func(wire.ID) bool, now member.Time) (left Amount, burn Rate) {
+func (b *Bank) straits(consumer identity.Address, now member.Time) (left Amount, burn Rate) {
 	left = b.accounts[consumer].Available
 	for _, id := range b.openOf[consumer] {
 		h := b.holds[id]
-		if h.CloseAt != 0 || rests(id) || h.Budget > 0 && h.Reservation.Cap >= h.Budget {
+		if h.CloseAt != 0 || h.Rest || h.Budget > 0 && h.Reservation.Cap >= h.Budget {
 			continue
 		}
 		burn = Rate(satAdd(Amount(burn), Amount(h.Reservation.MaxRate)))

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"souk/ledger"
+	"souk/p2p/identity"
 	"souk/p2p/member"
 	"souk/p2p/wire"
 )
@@ -39,7 +40,7 @@ func TestNoticeComesUnderThePolicysMinutesOfFunds(t *testing.T) {
 			}
 		}
 		b.Raise(p, wire.ID{1}, at)
-		s, changed := b.Watch(p, consumer, awake, at)
+		s, changed := b.Watch(p, consumer, at)
 		if !changed {
 			continue
 		}
@@ -67,7 +68,7 @@ func TestNoticeComesUnderThePolicysMinutesOfFunds(t *testing.T) {
 	if _, err := b.Deposit(p, consumer, credits(t, "10"), "second", at); err != nil {
 		t.Fatal(err)
 	}
-	if _, changed := b.Watch(p, consumer, awake, at); !changed {
+	if _, changed := b.Watch(p, consumer, at); !changed {
 		t.Fatal("money has come, and the notice stands")
 	}
 	if f := b.Forfeits(consumer, s.Notice.ForfeitAt); f != nil {
@@ -83,7 +84,7 @@ func TestNoticeComesUnderThePolicysMinutesOfFunds(t *testing.T) {
 	if _, err := c.Transfer(ledger.Transfer{From: consumer, To: host, Operator: operator, ID: wire.ID{1}, Amount: c.Account(consumer).Available}, at); err != nil {
 		t.Fatal(err)
 	}
-	if next, _ := c.Watch(p, consumer, awake, at+20*member.Hour); next.Notice.Seq != 2 {
+	if next, _ := c.Watch(p, consumer, at+20*member.Hour); next.Notice.Seq != 2 {
 		t.Errorf("after a restart the next notice is number %d, want 2", next.Notice.Seq)
 	}
 }
@@ -99,19 +100,126 @@ func TestNoNoticeForWhatIsPaidForOrStopped(t *testing.T) {
 	if _, err := b.Reserve(p, whole, 0, noon); err != nil {
 		t.Fatal(err)
 	}
-	if s, changed := b.Watch(p, consumer, awake, noon+11*minute); changed {
+	if s, changed := b.Watch(p, consumer, noon+11*minute); changed {
 		t.Errorf("a lease that has its whole budget: %+v", s.Notice)
 	}
 	b = funded(t, "10")
 	if _, err := b.Reserve(p, reserve(1, credits(t, "4"), 90*ledger.Credit), 0, noon); err != nil {
 		t.Fatal(err)
 	}
-	asleep := func(wire.ID) bool { return true }
-	if s, changed := b.Watch(p, consumer, asleep, noon+member.Hour); changed {
+	if _, err := b.Lower(ledger.Lower{Host: host, Lease: wire.ID{100, 1}, Reservation: wire.ID{1}, Seq: 1, Cap: credits(t, "4")}, noon); err != nil {
+		t.Fatal(err)
+	}
+	if s, changed := b.Watch(p, consumer, noon+member.Hour); changed {
 		t.Errorf("a stopped pod: %+v", s.Notice)
 	}
-	if _, changed := b.Watch(p, consumer, awake, noon+member.Hour); !changed {
+	b.Wake(wire.ID{1})
+	if _, changed := b.Watch(p, consumer, noon+member.Hour); !changed {
 		t.Error("a pod that is up: no notice")
+	}
+}
+
+// Storage of a stopped pod that is paid every hour goes on for as long as there is money, and so does its reservation.
+func TestReservationAtRestPaysStorage(t *testing.T) {
+	b, p := funded(t, "10"), policy()
+	if _, err := b.Reserve(p, reserve(1, credits(t, "1"), ledger.Credit), 0, noon); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Lower(ledger.Lower{Host: host, Lease: wire.ID{100, 1}, Reservation: wire.ID{1}, Seq: 1, Cap: credits(t, "0.1")}, noon); err != nil {
+		t.Fatal(err)
+	}
+	at, owed := noon, ledger.Amount(0)
+	for n := uint64(1); n <= 40*24; n++ { // 0.002 an hour
+		at += member.Hour
+		owed += credits(t, "0.002")
+		v, u := claimAt(n, owed, charter().Clock().Minute(at)-1)
+		if r, err := b.Settle(p, v, u, at); err != nil || r.Paid != owed {
+			t.Fatalf("hour %d: paid %s, want %s: %v", n, r.Paid.Text(), owed.Text(), err)
+		}
+		b.Raise(p, wire.ID{1}, at)
+		if ahead := b.Account(consumer).Reserved; ahead > credits(t, "0.1") || ahead <= 0 {
+			t.Fatalf("hour %d: %s set aside for a stopped pod that wants 0.1", n, ahead.Text())
+		}
+		if released := b.Tick(p, at); len(released) > 0 {
+			t.Fatalf("hour %d: released", n)
+		}
+	}
+	if s := b.Balance(consumer, at); s.Burn != 0 {
+		t.Errorf("a stopped pod burns %s", s.Burn.Text())
+	}
+}
+
+// A notice that nothing was left of does not come back over the next lease.
+func TestOldNoticeDoesNotReachANewLease(t *testing.T) {
+	b, p := funded(t, "10"), policy()
+	if _, err := b.Reserve(p, reserve(1, credits(t, "10"), 10*ledger.Credit), 0, noon); err != nil {
+		t.Fatal(err)
+	}
+	at := noon + 55*minute
+	if _, changed := b.Watch(p, consumer, at); !changed {
+		t.Fatal("no notice")
+	}
+	v, _ := claim(1, 40, credits(t, "1"))
+	if _, err := b.Final(p, ledger.Final{Host: host, Lease: v.Lease, Reservation: v.Reservation, Total: v.Total}, &v, at); err != nil {
+		t.Fatal(err)
+	}
+	if d := b.Debtors(); len(d) != 1 {
+		t.Errorf("nobody looks after an account with a notice: %v", d)
+	}
+	later := at + 3*member.Day
+	if _, err := b.Deposit(p, consumer, credits(t, "10"), "second", later); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Reserve(p, reserve(2, credits(t, "18"), 18*ledger.Credit), 0, later); err != nil {
+		t.Fatal(err)
+	}
+	if s, stands := b.ShortageOf(consumer); stands {
+		t.Errorf("the notice stands: %+v", s)
+	}
+	if f := b.Forfeits(consumer, later+minute); f != nil {
+		t.Errorf("the new lease is forfeit: %+v", f)
+	}
+}
+
+// What a consumer has signed it owes, whatever else it signs and shows first.
+func TestForgedVoucherTakesNothingBack(t *testing.T) {
+	b, p := funded(t, "25"), policy()
+	if _, err := b.Reserve(p, reserve(1, credits(t, "10"), credits(t, "0.60")), 0, noon); err != nil {
+		t.Fatal(err)
+	}
+	real, u := claim(1, 40, credits(t, "0.40"))
+	fake := real
+	fake.Seq, fake.Total, fake.Usage = 1<<63, 0, identity.Hash{9}
+	if err := b.Close(p, ledger.Close{Consumer: consumer, Lease: real.Lease, Reservation: real.Reservation}, &fake, noon); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := b.Settle(p, real, u, noon+member.Hour); err != nil || r.Paid != real.Total {
+		t.Errorf("got %+v, %v, want %s paid", r, err, real.Total.Text())
+	}
+	if err := b.Audit(); err != nil {
+		t.Error(err)
+	}
+}
+
+// The same money may change hands as often as it likes: nobody else is kept from giving.
+func TestTransfersInACircleStopNobody(t *testing.T) {
+	b := funded(t, "1000000")
+	third := identity.Address{0: 9}
+	if _, err := b.Deposit(policy(), third, 20*ledger.Credit, "third", noon); err != nil {
+		t.Fatal(err)
+	}
+	from, to := consumer, host
+	for i := range 9300 {
+		if _, err := b.Transfer(ledger.Transfer{From: from, To: to, Operator: operator, ID: wire.ID{1, byte(i), byte(i >> 8)}, Amount: 1000000 * ledger.Credit}, noon); err != nil {
+			t.Fatal(i, err)
+		}
+		from, to = to, from
+	}
+	if _, err := b.Transfer(ledger.Transfer{From: third, To: host, Operator: operator, ID: wire.ID{2}, Amount: 20 * ledger.Credit}, noon); err != nil {
+		t.Error(err)
+	}
+	if err := b.Audit(); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -122,7 +230,7 @@ func TestShortageEndsWithMoneyOrLeases(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := noon + 30*minute
-	if _, changed := b.Watch(p, consumer, awake, at); !changed {
+	if _, changed := b.Watch(p, consumer, at); !changed {
 		t.Fatal("no notice")
 	}
 	if _, err := b.Deposit(p, host, credits(t, "10"), "host", at); err != nil {
@@ -131,13 +239,13 @@ func TestShortageEndsWithMoneyOrLeases(t *testing.T) {
 	if _, err := b.Transfer(ledger.Transfer{From: host, To: consumer, Operator: operator, ID: wire.ID{1}, Amount: credits(t, "0.01")}, at); err != nil {
 		t.Fatal(err)
 	}
-	if _, changed := b.Watch(p, consumer, awake, at); changed {
+	if _, changed := b.Watch(p, consumer, at); changed {
 		t.Error("a cent pays for 15 minutes at 40 an hour")
 	}
 	if _, err := b.Final(p, ledger.Final{Host: host, Lease: wire.ID{100, 1}, Reservation: wire.ID{1}}, nil, at); err != nil {
 		t.Fatal(err)
 	}
-	if s, changed := b.Watch(p, consumer, awake, at); !changed || !s.Over {
+	if s, changed := b.Watch(p, consumer, at); !changed || !s.Over {
 		t.Errorf("no lease is left: %+v, %v", s, changed)
 	}
 }

@@ -42,6 +42,8 @@ type Hold struct {
 	CloseAt     member.Time   `cbor:"9,keyasint"`  // when the consumer's Close releases it; 0: not closed
 	Active      member.Time   `cbor:"10,keyasint"` // when it was opened or a newer voucher was shown
 	Receipt     SettleReceipt `cbor:"11,keyasint"` // last one given; zero before the first
+	Rest        bool          `cbor:"12,keyasint"` // its pod is stopped, says its host: it wants no more than Keep ahead
+	Keep        Amount        `cbor:"13,keyasint"` // what the host left ahead of what is owed, for storage
 }
 
 // Open reports whether the reservation still pays.

@@ -47,7 +47,12 @@ func (b *Bank) Reserve(p member.Policy, r Reserve, quoted Rate, now member.Time)
 		ID: r.Reservation, Seq: 1, Operator: b.operator, Consumer: r.Consumer, By: r.By, Host: r.Host, Lease: r.Lease,
 		MaxRate: r.MaxRate, Opened: now, RedeemBy: now + RedeemWithin,
 	}}
-	return b.recap(h, min(limit, available), EntryReserve, now)
+	v, err := b.recap(h, min(limit, available), EntryReserve, now)
+	if s, stands := b.ShortageOf(r.Consumer); stands && err == nil { // relieved, as above
+		s.Over = true
+		b.shortages[r.Consumer], b.lacking[r.Consumer] = s, true
+	}
+	return v, err
 }
 
 // opening is the most that a reservation opens with, and the least.
@@ -108,14 +113,17 @@ func (b *Bank) recap(h Hold, limit Amount, kind EntryKind, now member.Time) (Res
 // Raise lets the bank set more aside for a lease by itself. Up to the policy's opening minutes beyond what is owed it may
 // use all that is available; where that does not do for all of the account's leases, each gets as many minutes as the
 // others. Beyond, up to the policy's minutes ahead, it uses idle funds only, and leaves as much available as is reserved.
-// It also renews the redeem-by of a reservation in use. It reports whether anything changed.
+// It also renews the redeem-by of a reservation in use. One whose pod is stopped gets what its storage uses up, and no more. It
+// reports whether anything changed.
 func (b *Bank) Raise(p member.Policy, id wire.ID, now member.Time) (Reservation, bool) {
 	h, ok := b.holds[id]
 	if !ok || !h.Open() || h.CloseAt != 0 || now >= h.Reservation.RedeemBy {
 		return h.Reservation, false
 	}
 	limit := h.Reservation.Cap
-	if more := b.more(p, h); b.worth(p, h, more) {
+	if h.Rest {
+		limit += b.keepUp(p, h)
+	} else if more := b.more(p, h); b.worth(p, h, more) {
 		limit += more
 	}
 	renew := now-h.Active < RedeemWithin/2 && h.Reservation.RedeemBy-now < RedeemWithin/2
@@ -235,7 +243,7 @@ func (b *Bank) Lower(l Lower, now member.Time) (Reservation, error) {
 		return Reservation{}, refuse(CodeHost, "reservation %s is for another host", l.Reservation.Short())
 	case !h.Open():
 		return Reservation{}, refuse(CodeClosed, "reservation %s is released", l.Reservation.Short())
-	case l.Cap == h.Reservation.Cap && l.Seq <= h.Reservation.Seq:
+	case l.Cap == h.Reservation.Cap && l.Seq < h.Reservation.Seq:
 		return h.Reservation, nil
 	case l.Seq != h.Reservation.Seq:
 		return Reservation{}, refuse(CodeStale, "reservation %s is at sequence %d, not %d", l.Reservation.Short(),
@@ -243,8 +251,34 @@ func (b *Bank) Lower(l Lower, now member.Time) (Reservation, error) {
 	case l.Cap > h.Reservation.Cap || l.Cap < h.owed():
 		return Reservation{}, refuse(CodeCap, "a lower cap is between %s and %s", h.owed().Text(), h.Reservation.Cap.Text())
 	}
+	h.Rest, h.Keep = true, l.Cap-h.owed()
+	if l.Cap == h.Reservation.Cap {
+		b.store(h)
+		return h.Reservation, nil
+	}
 	h.Reservation.Seq++
 	return b.recap(h, l.Cap, EntryLower, now)
+}
+
+// Wake ends the rest of a reservation: its pod is to be started.
+func (b *Bank) Wake(id wire.ID) {
+	if h, ok := b.holds[id]; ok && h.Rest && h.Open() {
+		h.Rest, h.Keep = false, 0
+		b.store(h)
+	}
+}
+
+// keepUp is how much the cap of a hold at rest may grow: to what its host left ahead, once half of that is used up.
+func (b *Bank) keepUp(p member.Policy, h Hold) Amount {
+	s, stands := b.ShortageOf(h.Reservation.Consumer)
+	if h.ahead() > h.Keep/2 || h.CloseAt != 0 || stands && !b.relieved(p, s) {
+		return 0
+	}
+	more := h.Keep - h.ahead()
+	if h.Budget > 0 {
+		more = min(more, max(0, h.Budget-h.Reservation.Cap))
+	}
+	return max(0, min(more, b.accounts[h.Reservation.Consumer].Available))
 }
 
 // find is the hold of a reservation and its lease.

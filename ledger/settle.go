@@ -147,8 +147,8 @@ func (b *Bank) Expire(p member.Policy, id wire.ID, now member.Time) (SettleRecei
 	return r, err == nil
 }
 
-// shown is the hold after a voucher was shown: itself when there is none or an older one, else with the newer voucher.
-// Two vouchers are in order of their entries and their totals together; anything else is refused.
+// shown is the hold after a voucher was shown: itself when there is none or one of no more, else with the higher voucher. The
+// total alone decides: its signer stands for the highest that it ever signed, and whatever else it signs takes nothing of that back.
 func (b *Bank) shown(h Hold, v *Voucher, now member.Time) (Hold, error) {
 	if v == nil {
 		return h, nil
@@ -165,14 +165,8 @@ func (b *Bank) shown(h Hold, v *Voucher, now member.Time) (Hold, error) {
 	case v.By != r.By:
 		return Hold{}, refuse(CodeSigner, "the voucher is signed by %v, not by %v", v.By, r.By)
 	}
-	old := h.Voucher
-	switch newer := v.Seq > old.Seq || old.Usage.IsZero(); {
-	case !newer && v.Total > old.Total || newer && v.Total < old.Total:
-		return Hold{}, refuse(CodeMismatch, "a voucher of %s at entry %d beside one of %s at %d", v.Total.Text(), v.Seq,
-			old.Total.Text(), old.Seq)
-	case v.Seq == old.Seq && !old.Usage.IsZero() && v.Usage != old.Usage:
-		return Hold{}, refuse(CodeMismatch, "two usage entries at sequence %d", v.Seq)
-	case !newer:
+	switch {
+	case !h.Voucher.Usage.IsZero() && v.Total <= h.Voucher.Total:
 		return h, nil
 	case !h.Open():
 		return Hold{}, refuse(CodeClosed, "reservation %s is released", r.ID.Short())

@@ -252,6 +252,9 @@ func (c *Consumer) alive(ctx *step.Context, lease wire.ID, nonce uint64, sent me
 	}
 	w := c.watch(lease)
 	c.heard(ctx, l, w)
+	if p := l.Pending; p != nil && body.Command >= p.Seq && p.Order == market.CommandStart {
+		l.Zero = p.Zero // what this answer tells of may be that very start
+	}
 	l.hearEnd(ctx, rep)
 	// Entries first: they close minutes before this one, and the maps may be about to forget those.
 	later := c.followAll(ctx, l, step.FindAll[ledger.Usage](r.Objects))

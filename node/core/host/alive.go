@@ -32,6 +32,7 @@ func (h *Host) alive(ctx *step.Context, r step.Request) *step.Refusal {
 		l.Map = seen
 		h.touch(a.Lease)
 	}
+	h.attended[a.Lease] = ctx.Now
 	h.closeMinutes(ctx, a.Lease, l, true)
 	reply := market.AliveReply{
 		Host: ctx.Self, Lease: a.Lease, Nonce: a.Nonce, Minute: ctx.Minute(), State: l.State, Reason: l.Reason, Start: l.Run.ID,
@@ -144,6 +145,8 @@ func (h *Host) command(ctx *step.Context, r step.Request) *step.Refusal {
 	}
 	if c.Order == market.CommandStart {
 		if no := h.mayStart(ctx, c, l); no != nil {
+			l.Lowered = false // the consumer may have had the reservation raised for it: that goes back
+			h.touch(c.Lease)
 			return no
 		}
 	}

@@ -527,7 +527,7 @@ func (b *bench) bank(s step.Send) {
 			r.Objects = append(r.Objects, b.receipt(f.Lease, f.Total, true))
 		case wire.KindVoucher:
 			v, _ := wire.Decode[ledger.Voucher](o)
-			if text == "" {
+			if text == "" && s.Frame.Op != uint8(step.OpRefresh) {
 				lease, text = v.Lease, "settle "+v.Total.Text()
 				r.Objects = append(r.Objects, b.receipt(v.Lease, v.Total, false))
 			}

@@ -26,7 +26,8 @@ func (h *Host) funds(ctx *step.Context, r step.Request) *step.Refusal {
 		if l.Terms.Consumer == n.Consumer && l.Reservation.Operator == n.Operator && l.State != market.StateEnded && n.Seq > l.Noticed {
 			l.Noticed = n.Seq
 			h.touch(id)
-			if l.State.Owns() || l.State == market.StateCertified {
+			funded := l.Terms.Budget > 0 && l.Reservation.Cap >= l.Terms.Budget // it has all that it will ever have, and runs to its end
+			if (l.State.Owns() || l.State == market.StateCertified) && !funded {
 				l.Broke = ctx.Minute()
 				ctx.Notify("lease.funds", id, "lease "+id.Short()+": its bank says that its consumer is out of funds; the pod stops at the next minute")
 			}

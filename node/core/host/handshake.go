@@ -128,10 +128,40 @@ func (h *Host) mayAsk(ctx *step.Context, r step.Request, q market.Request) *step
 	if no := h.patient(ctx, q.Consumer); no != nil {
 		return no
 	}
+	if no := h.crowded(q.Consumer); no != nil {
+		return no
+	}
 	for _, id := range h.holds.Keys() {
 		if o := h.holds.Get(id); !o.Dead && id != q.Lease && o.Consumer == q.Consumer {
 			return step.Refuse(step.RefuseCooldown, "you have an open quote here; accept or decline it first")
 		}
+	}
+	return nil
+}
+
+// How many leases that are not over a host has at most, in all and of one consumer. Those that are stopped cost it little, but at the hour
+// all are closed in one step, and that has to fit into one transaction of the store.
+const (
+	leasesMost   = 160
+	leasesOfEach = 32
+)
+
+// crowded refuses a lease more than this host can keep.
+func (h *Host) crowded(who identity.Address) *step.Refusal {
+	all, own := 0, 0
+	for _, id := range h.leases.Keys() {
+		if l := h.leases.Get(id); !l.Done {
+			all++
+			if l.Terms.Consumer == who {
+				own++
+			}
+		}
+	}
+	switch {
+	case own >= leasesOfEach:
+		return step.Refuse(step.RefuseLimit, "you have %d pods here, stopped ones included, the most there may be: remove some", own)
+	case all >= leasesMost:
+		return step.Refuse(step.RefuseWithdrawn, "this host keeps %d leases, the most it can", all)
 	}
 	return nil
 }
@@ -259,8 +289,9 @@ func (h *Host) certify(ctx *step.Context, r step.Request, v wire.Verified[market
 	delete(h.abandoned, t.Consumer)
 	h.alloc.Touch()
 	h.touched[id] = true
+	h.specs.Put(id, req.Spec)
 	l := h.leases.Put(id, lease{
-		Terms: t, Signed: v.Object(), Ref: v.Ref(), Spec: req.Spec, Cert: obj, Reservation: res, State: market.StateCertified,
+		Terms: t, Signed: v.Object(), Ref: v.Ref(), Cert: obj, Reservation: res, State: market.StateCertified,
 		Desire: market.DesireRun, Ordered: true, At: ctx.Now, Since: ctx.Now,
 		Place:    ledger.Place{Head: ref, Next: cert.Minute},
 		SettleAt: ctx.Clock.Tick((ctx.Minute()/member.HourMinutes + 1) * member.HourMinutes),

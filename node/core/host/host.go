@@ -76,9 +76,10 @@ type Host struct {
 	beat   *step.Cell[chainEnd]
 	holds  *step.Map[wire.ID, hold]
 	leases *step.Map[wire.ID, lease]
-	blames *step.Cell[[]blame]         // by consumer
-	off    *step.Cell[market.Answered] // minutes in which the engine was down
-	away   *step.Cell[market.Answered] // minutes in which this node was down
+	specs  *step.Map[wire.ID, market.Spec] // of the leases: what is large and never changes is written once
+	blames *step.Cell[[]blame]             // by consumer
+	off    *step.Cell[market.Answered]     // minutes in which the engine was down
+	away   *step.Cell[market.Answered]     // minutes in which this node was down
 
 	// What follows lives as long as the process.
 	machine   member.Machine
@@ -90,7 +91,8 @@ type Host struct {
 	downSince member.Minute // first minute of the outage before this boot
 	unseen    map[wire.ID]bool
 	sighted   map[wire.ID]sighting
-	pulls     map[wire.ID][2]int64 // bytes pulled and to pull
+	attended  map[wire.ID]member.Time // when the last keep-alive came
+	pulls     map[wire.ID][2]int64    // bytes pulled and to pull
 	progress  map[wire.ID]member.Time
 	awaiting  map[uint64]func(*step.Context, step.Response)
 	retry     map[wire.ID]member.Time // of settlements and reservations
@@ -121,8 +123,9 @@ func New(w World) *Host {
 		sale:  step.NewCell[sale]("sale"), alloc: step.NewCell[market.Table]("gpus"),
 		log: step.NewCell[chainEnd]("lease-log"), beat: step.NewCell[chainEnd]("beat"),
 		holds: step.ByID[hold](table.HostHold), leases: step.ByID[lease](table.HostLease),
+		specs:  step.ByID[market.Spec](table.HostSpec),
 		blames: step.NewCell[[]blame]("blames"), off: step.NewCell[market.Answered]("engine-off"), away: step.NewCell[market.Answered]("node-off"),
-		engine: true, unseen: map[wire.ID]bool{}, sighted: map[wire.ID]sighting{}, pulls: map[wire.ID][2]int64{},
+		engine: true, unseen: map[wire.ID]bool{}, sighted: map[wire.ID]sighting{}, attended: map[wire.ID]member.Time{}, pulls: map[wire.ID][2]int64{},
 		progress: map[wire.ID]member.Time{},
 		awaiting: map[uint64]func(*step.Context, step.Response){}, retry: map[wire.ID]member.Time{},
 		abandoned: map[identity.Address]abandon{}, touched: map[wire.ID]bool{},
@@ -131,7 +134,7 @@ func New(w World) *Host {
 
 // Keepers is the durable state.
 func (h *Host) Keepers() []step.Keeper {
-	return []step.Keeper{h.sale, h.alloc, h.log, h.beat, h.holds, h.leases, h.blames, h.off, h.away}
+	return []step.Keeper{h.sale, h.alloc, h.log, h.beat, h.holds, h.leases, h.specs, h.blames, h.off, h.away}
 }
 
 // Boot tells the engine what it should be running, and waits for its word before it closes any minute.

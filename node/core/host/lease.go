@@ -16,7 +16,6 @@ type lease struct {
 	Terms       market.Terms       `cbor:"1,keyasint"`
 	Signed      wire.Object        `cbor:"2,keyasint"` // the terms with the consumer's signature
 	Ref         identity.Hash      `cbor:"3,keyasint"` // of the terms
-	Spec        market.Spec        `cbor:"4,keyasint"`
 	Cert        wire.Object        `cbor:"5,keyasint"`
 	Reservation ledger.Reservation `cbor:"6,keyasint"`
 	State       market.State       `cbor:"7,keyasint"`
@@ -143,9 +142,13 @@ func (h *Host) set(ctx *step.Context, id wire.ID, l *lease, to market.State, why
 
 // want tells the engine what to make of a lease's pod.
 func (h *Host) want(ctx *step.Context, id wire.ID, l *lease) {
+	var s market.Spec
+	if p := h.specs.Get(id); p != nil { // of a lease that is settled it is gone
+		s = *p
+	}
 	w := step.PodWant{
-		Lease: id, Start: l.Start, Grace: member.Time(l.Terms.Grace) * member.Second, Image: l.Spec.Image, Command: l.Spec.Command,
-		Env: l.Spec.Env, Disk: l.Spec.Disk, Volume: l.Spec.Volume, Mount: l.Spec.Mount, GPUs: l.GPUs, Isolation: l.Terms.Isolation,
+		Lease: id, Start: l.Start, Grace: member.Time(l.Terms.Grace) * member.Second, Image: s.Image, Command: s.Command,
+		Env: s.Env, Disk: s.Disk, Volume: s.Volume, Mount: s.Mount, GPUs: l.GPUs, Isolation: l.Terms.Isolation,
 	}
 	if l.StopFor == market.ReasonUnpaid || l.StopFor == market.ReasonRefused {
 		w.Grace = shortGrace

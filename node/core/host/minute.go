@@ -82,16 +82,40 @@ func (h *Host) closeMinutes(ctx *step.Context, id wire.ID, l *lease, told bool) 
 			}
 			continue
 		}
-		v, ok := h.judge(ctx, l, m, told)
+		judge := func(m member.Minute) (verdict, bool) {
+			if m > l.Place.Next && h.idle(ctx, l, m) {
+				return verdict{}, false
+			}
+			return h.judge(ctx, l, m, told)
+		}
+		v, ok := judge(m)
 		if !ok {
 			return
 		}
-		h.close(ctx, id, l, m, v)
+		h.close(ctx, id, l, m, h.stretch(ctx, l, m, judge), v)
 	}
 }
 
-// close signs the entry of one minute.
-func (h *Host) close(ctx *step.Context, id wire.ID, l *lease, m member.Minute, v verdict) {
+// stretch is how many minutes from m on, of one hour, close alike and cost nothing: they share an entry, so that one after an
+// outage of days does not have a thousand of them.
+func (h *Host) stretch(ctx *step.Context, l *lease, m member.Minute, judge func(member.Minute) (verdict, bool)) uint8 {
+	v, _ := judge(m)
+	n := member.Minute(1)
+	switch v.status {
+	case ledger.StatusSetup, ledger.StatusHostFault, ledger.StatusEngine, ledger.StatusGPUFault, ledger.StatusUnreachable, ledger.StatusHold:
+	default:
+		return 1
+	}
+	for ; (m+n)%member.HourMinutes != 0 && m+n < ctx.Minute() && !h.isLast(ctx, l, m) && l.Lapse.Minute != m && l.Lapse.Minute != m+n; n++ {
+		if w, ok := judge(m + n); !ok || w != v || h.isLast(ctx, l, m+n) {
+			break
+		}
+	}
+	return uint8(n)
+}
+
+// close signs the entry of a minute, or of several that cost nothing.
+func (h *Host) close(ctx *step.Context, id wire.ID, l *lease, m member.Minute, n uint8, v verdict) {
 	switch v.status {
 	case ledger.StatusRunning, ledger.StatusZero:
 		l.Counted = true
@@ -104,7 +128,7 @@ func (h *Host) close(ctx *step.Context, id wire.ID, l *lease, m member.Minute, v
 		}
 		l.Weighed = l.Weighed || ours(v.status) && !l.Counted
 	}
-	u := ledger.Usage{First: m, Count: 1, Status: v.status, Basis: v.basis, Final: h.isLast(ctx, l, m)}
+	u := ledger.Usage{First: m, Count: n, Status: v.status, Basis: v.basis, Final: h.isLast(ctx, l, m)}
 	if v.basis != ledger.BasisNone {
 		u.Billable = 1
 	}
@@ -322,7 +346,7 @@ func (h *Host) sign(ctx *step.Context, id wire.ID, l *lease, u ledger.Usage) {
 	}
 	ctx.Guard(append([]byte("usage/"), id[:]...), u.Seq, obj)
 	ctx.Put(table.Key(table.Usage, id[:], table.Uint64(u.Seq)), obj)
-	due := h.voucherDue(ctx, u.Last()+1)
+	due := h.voucherDue(ctx, id, u.Last()+1)
 	if place.Meter.Owed() > l.EntryOwed {
 		l.Prior = billed{l.Entry, l.EntrySeq, l.EntryOwed}
 		l.Entry, l.EntrySeq, l.EntryOwed = obj, u.Seq, place.Meter.Owed()
@@ -339,13 +363,13 @@ func (h *Host) sign(ctx *step.Context, id wire.ID, l *lease, u ledger.Usage) {
 
 // voucherDue is when the voucher for an entry that is signed now must have come: by :50 of the minute after its last. A
 // consumer whose keep-alive brought the entry about has it at once, and a moment to sign; one that hears of it late, because
-// this host was down, hears of it with its next keep-alive.
-func (h *Host) voucherDue(ctx *step.Context, after member.Minute) member.Time {
+// this host was down or its engine was slow to answer, hears of it with its next keep-alive.
+func (h *Host) voucherDue(ctx *step.Context, id wire.ID, after member.Minute) member.Time {
 	due := ctx.Clock.Due(after)
 	switch {
 	case ctx.Now < due:
 		return max(due, ctx.Now+ctx.Clock.Slot/6)
-	case after < ctx.Minute():
+	case after < ctx.Minute(), h.attended[id] >= ctx.Clock.Tick(after):
 		return ctx.Now + ctx.Clock.Slot/2
 	}
 	return due
@@ -386,13 +410,17 @@ func (h *Host) lose(ctx *step.Context, l *lease) {
 // lostMinutes closes the minutes of a run that was lost with its machine, before the next run begins.
 func (h *Host) lostMinutes(ctx *step.Context, id wire.ID, l *lease) {
 	h.lose(ctx, l)
-	for !l.Closing && l.Place.Next < ctx.Minute() {
-		m := l.Place.Next
+	judge := func(m member.Minute) (verdict, bool) {
 		v, ok := h.judge(ctx, l, m, true)
 		if !ok || v.unpaid || v.status == ledger.StatusSetup {
 			v = verdict{status: ledger.StatusHostFault}
 		}
-		h.close(ctx, id, l, m, v)
+		return v, true
+	}
+	for !l.Closing && l.Place.Next < ctx.Minute() {
+		m := l.Place.Next
+		v, _ := judge(m)
+		h.close(ctx, id, l, m, h.stretch(ctx, l, m, judge), v)
 	}
 }
 

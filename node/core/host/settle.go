@@ -97,13 +97,14 @@ func (h *Host) receipt(ctx *step.Context, id wire.ID, r step.Response) {
 		h.later(id, ctx.Now+member.Hour) // paid, and not released: the bank does not say why
 	}
 	if l.Done {
-		l.Spec, l.Prior = market.Spec{}, billed{} // what is left is for the books
+		l.Prior = billed{} // what is left is for the books
+		h.specs.Delete(id)
 	}
 	h.touch(id)
-	if v.Value().Released && l.Desire != market.DesireEnd {
-		ctx.Notify("settle.closed", id, "lease "+id.Short()+": its consumer has closed it at the bank")
+	if v.Value().Released && l.Desire != market.DesireEnd { // closed by the consumer, or past its time: nothing more of it is paid
+		ctx.Notify("settle.closed", id, "lease "+id.Short()+": the bank has released its reservation; it ends, and its data is kept for a while")
 		h.flush(ctx, id, l)
-		h.end(ctx, id, l, market.ReasonConsumer)
+		h.end(ctx, id, l, market.ReasonFunds)
 	}
 }
 
@@ -124,12 +125,10 @@ func (h *Host) lower(ctx *step.Context, id wire.ID, l *lease) {
 
 func (h *Host) lowerNow(ctx *step.Context, id wire.ID, l *lease) {
 	keep, err := l.Terms.Tariff.VolumeStopped.Cost(int64(ctx.Policy.StoppedReserve) * ctx.Clock.Seconds())
-	target := l.EntryOwed + keep
-	if err != nil || target >= l.Reservation.Cap {
-		l.Lowered = true
-		h.touch(id)
-		return
+	if err != nil {
+		keep = 0
 	}
+	target := min(l.EntryOwed+keep, l.Reservation.Cap)
 	h.later(id, ctx.Now+2*ctx.Clock.Slot)
 	low := ledger.Lower{Host: ctx.Self, Lease: id, Reservation: l.Reservation.ID, Seq: l.Reservation.Seq, Cap: target, At: ctx.Now}
 	h.ask(ctx, l.Reservation.Operator, step.OpLower, nil, func(ctx *step.Context, r step.Response) {
@@ -158,13 +157,17 @@ func (h *Host) refresh(ctx *step.Context, id wire.ID, l *lease) {
 		h.touch(id)
 	}
 	start := l.Start
+	var shown []wire.Object // what the bank does not know to be owed it takes for funds
+	if l.Vouched > l.Settled {
+		shown = []wire.Object{l.Voucher, l.Paid}
+	}
 	h.ask(ctx, l.Reservation.Operator, step.OpRefresh, step.LeaseBody{Lease: id}, func(ctx *step.Context, r step.Response) {
 		if l := h.leases.Get(id); (r.Err == nil || r.Err.Refusal != nil) && l.Start == start {
 			l.Asked, l.Told = 0, ctx.Minute()
 			h.touch(id)
 		}
 		h.heed(ctx, id, r)
-	})
+	}, shown...)
 }
 
 // refused reports whether the bank, asked for more of late, has had its say or has kept silent for too long.

@@ -31,8 +31,6 @@ func (o *Operator) tickBank(ctx *step.Context) member.Time {
 			looked++
 			if _, released := o.bank.Expire(p, id, ctx.Now); released {
 				changed++
-			} else if o.rests(id) {
-				continue
 			} else if _, raised := o.bank.Raise(p, id, ctx.Now); raised {
 				changed++
 			}
@@ -84,7 +82,7 @@ func (o *Operator) bankOp(ctx *step.Context, r step.Request) ([]wire.Object, err
 	case step.OpLower:
 		return one(o.lower(ctx, r))
 	case step.OpRefresh:
-		return one(o.refresh(ctx, r))
+		return o.refresh(ctx, r)
 	case step.OpReceipt:
 		return o.receipt(r)
 	case step.OpPayout:
@@ -348,24 +346,29 @@ func (o *Operator) lower(ctx *step.Context, r step.Request) (ledger.Reservation,
 	if err := from(r, l.Host); err != nil {
 		return ledger.Reservation{}, err
 	}
-	v, err := o.bank.Lower(l, ctx.Now)
-	o.keep(ctx)
-	if err == nil && v.Seq == l.Seq+1 { // not a repeated one
-		o.books.rest(v.ID, true)
-	}
-	return v, err
+	return o.bank.Lower(l, ctx.Now)
 }
 
-// refresh is the newest reservation of a lease, raised as far as the funds allow.
-func (o *Operator) refresh(ctx *step.Context, r step.Request) (ledger.Reservation, error) {
+// refresh is the newest reservation of a lease, raised as far as the funds allow. A voucher that comes with the question is settled
+// first: what the bank does not know to be owed it takes for funds.
+func (o *Operator) refresh(ctx *step.Context, r step.Request) ([]wire.Object, error) {
 	h, err := o.partOf(r)
 	if err != nil {
-		return ledger.Reservation{}, err
+		return nil, err
 	}
 	p, _ := o.world.Policy()
-	o.books.rest(h.Reservation.ID, false)
+	shown := voucher(r) != nil
+	if shown {
+		if _, err := o.settle(ctx, r); err != nil {
+			return nil, err
+		}
+	}
+	o.bank.Wake(h.Reservation.ID)
 	v, _ := o.bank.Raise(p, h.Reservation.ID, ctx.Now)
-	return v, nil
+	if h, _ = o.bank.Hold(v.ID); shown {
+		return drafts(h.Receipt, v)
+	}
+	return one(v, nil)
 }
 
 // receipt is the last receipt of a lease, if there is one, and its reservation.

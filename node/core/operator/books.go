@@ -16,7 +16,6 @@ import (
 type hold struct {
 	Hold     ledger.Hold `cbor:"1,keyasint"`
 	Receipts uint64      `cbor:"2,keyasint"` // settle receipts given: the place of the last one in its chain
-	Rest     bool        `cbor:"3,keyasint"` // lowered: no minute raises it again, only a refresh
 }
 
 // An entry is the log row of one bank entry.
@@ -90,15 +89,6 @@ func (b books) snapshot() ledger.Snapshot {
 	return s
 }
 
-// rest says whether the bank leaves a reservation as it is until it is asked for more: its pod is stopped, and what the
-// host has given back should not be taken again a minute later.
-func (b books) rest(id wire.ID, rest bool) {
-	if h := b.holds.Get(id); h.Rest != rest {
-		h.Rest = rest
-		b.holds.Touch(id)
-	}
-}
-
 // keep brings what the bank has changed into its rows, and guards the place of all that it will sign.
 func (o *Operator) keep(ctx *step.Context) {
 	c := o.bank.Changes()
@@ -141,7 +131,7 @@ func (o *Operator) keepHold(ctx *step.Context, h ledger.Hold) {
 	row := hold{Hold: h}
 	var old ledger.Hold
 	if p := o.books.holds.Get(id); p != nil {
-		old, row.Receipts, row.Rest = p.Hold, p.Receipts, p.Rest
+		old, row.Receipts = p.Hold, p.Receipts
 	}
 	if h.Reservation != old.Reservation {
 		ctx.Guard(chain("reservation", id[:]), h.Reservation.Seq, wire.Draft(h.Reservation))

@@ -15,7 +15,7 @@ import (
 // of it every minute, so none that was away goes on for nothing; when it has stood to its end they are told of the forfeit, until
 // the reservation is released.
 func (o *Operator) watch(ctx *step.Context, p member.Policy, who identity.Address) {
-	s, changed := o.bank.Watch(p, who, o.rests, ctx.Now)
+	s, changed := o.bank.Watch(p, who, ctx.Now)
 	_, stands := o.bank.ShortageOf(who)
 	switch {
 	case stands && changed:
@@ -27,12 +27,6 @@ func (o *Operator) watch(ctx *step.Context, p member.Policy, who identity.Addres
 	if stands {
 		o.warn(ctx, s.Notice, changed)
 	}
-}
-
-// rests reports whether a reservation is of a pod that is stopped.
-func (o *Operator) rests(id wire.ID) bool {
-	h := o.books.holds.Get(id)
-	return h != nil && h.Rest
 }
 
 // warn sends a notice that stands to all whom it concerns now.
@@ -51,7 +45,7 @@ func (o *Operator) warn(ctx *step.Context, n ledger.FundsNotice, first bool) {
 	}
 	told := map[identity.Address]bool{}
 	for _, h := range o.bank.Reservations(n.Consumer) {
-		if host := h.Reservation.Host; !o.rests(h.Reservation.ID) && !told[host] {
+		if host := h.Reservation.Host; !h.Rest && !told[host] {
 			told[host] = true
 			ctx.Send(host, step.ProtoLease, step.OpFunds, nil, notice)
 		}
@@ -68,6 +62,9 @@ func (o *Operator) payout(ctx *step.Context, r step.Request) (ledger.PayoutRecei
 		return ledger.PayoutReceipt{}, err
 	}
 	again := o.books.payouts.Get(ask.ID) != nil
+	if no := o.outcast(ctx, ask.Account); no != nil && !again {
+		return ledger.PayoutReceipt{}, no
+	}
 	v, err := o.bank.Payout(ask, ctx.Now)
 	if err == nil && !again {
 		ctx.Notify("payout.requested", wire.ID{}, fmt.Sprintf("%s wants %s paid out: 'souk operator payout pay %s --ref …' when it is",
@@ -75,6 +72,9 @@ func (o *Operator) payout(ctx *step.Context, r step.Request) (ledger.PayoutRecei
 	}
 	return v, err
 }
+
+// transfersMost is how many transfers an account may order in an hour: each leaves a row for ever.
+const transfersMost = 60
 
 // transfer takes an order to give credits to another member.
 func (o *Operator) transfer(ctx *step.Context, r step.Request) (ledger.TransferReceipt, error) {
@@ -91,6 +91,13 @@ func (o *Operator) transfer(ctx *step.Context, r step.Request) (ledger.TransferR
 		}
 		if err := o.world.Standing(t.To, ctx.Now); err != nil {
 			return ledger.TransferReceipt{}, step.Refuse(step.RefuseUnknown, "%v is no member in good standing", t.To)
+		}
+		if hour := ctx.Minute() / member.HourMinutes; hour != o.hour {
+			o.hour = hour
+			clear(o.given)
+		}
+		if o.given[t.From]++; o.given[t.From] > transfersMost {
+			return ledger.TransferReceipt{}, step.Refuse(step.RefuseLimit, "%d transfers in one hour are the most: ask again in the next", transfersMost)
 		}
 	}
 	return o.bank.Transfer(t, ctx.Now)

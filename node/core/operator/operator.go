@@ -64,6 +64,8 @@ type Operator struct {
 	bank       *ledger.Bank       // nil until the node is known to be an operator
 	minute     member.Minute      // in which the bank was last ticked
 	due        []identity.Address // accounts with reservations that this minute has yet to look at
+	hour       member.Minute      // in which transfers are counted
+	given      map[identity.Address]int
 }
 
 // New is an operator without rows.
@@ -73,6 +75,7 @@ func New(w World) *Operator {
 		invites:    step.ByHash[invite](table.Invite),
 		applicants: step.ByAddress[applicant](table.Applicant),
 		books:      newBooks(),
+		given:      map[identity.Address]int{},
 	}
 }
 

@@ -51,7 +51,7 @@ const (
 	OpNoLease  Op = 43 // NoLease → SettleReceipt
 	OpClose    Op = 44 // Close, [Voucher] →
 	OpBalance  Op = 45 // → body BalanceAnswer
-	OpRefresh  Op = 46 // body LeaseBody; from the lease's host or consumer → Reservation, raised as far as funds allow
+	OpRefresh  Op = 46 // body LeaseBody, [Voucher, Usage]; from the host or consumer of a lease → [SettleReceipt], Reservation, raised as far as funds allow
 	OpLower    Op = 47 // Lower → Reservation
 	OpReceipt  Op = 48 // body LeaseBody; from the lease's consumer or host → [SettleReceipt], Reservation
 	OpPayout   Op = 49 // PayoutRequest → PayoutReceipt: how it stands; asking again is how to find out

@@ -20,6 +20,7 @@
 //	0x31  host-hold       lease 16                 state
 //	0x32  lease-log       host 20, sequence 8      log
 //	0x33  usage           lease 16, sequence 8     log
+//	0x34  host-spec       lease 16                 state
 //	0x40  consumer-lease  lease 16                 state
 //	0x41  order           bid 16                   state
 //	0x42  consumer-usage  lease 16, sequence 8     log
@@ -73,6 +74,7 @@ const (
 	HostHold  Table = 0x31
 	LeaseLog  Table = 0x32
 	Usage     Table = 0x33
+	HostSpec  Table = 0x34
 
 	ConsumerLease Table = 0x40
 	Order         Table = 0x41
@@ -160,6 +162,7 @@ var layout = map[Table]info{
 	Reservation:   {name: "reservation", kind: State, fields: []int{id}},
 	BankEntry:     {name: "bank-entry", kind: Log, fields: []int{number}},
 	DepositRef:    {name: "deposit-ref", kind: State, fields: []int{hash}},
+	HostSpec:      {name: "host-spec", kind: State, fields: []int{id}},
 	Payout:        {name: "payout", kind: State, fields: []int{id}},
 	Transfer:      {name: "transfer", kind: State, fields: []int{id}},
 	Shortage:      {name: "shortage", kind: State, fields: []int{address}},
