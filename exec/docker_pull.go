@@ -143,7 +143,7 @@ func imageFault(ref string, err error) error {
 	case errors.Is(err, image.ErrBadReference):
 		return &Fault{Code: CodeBadPod, Reason: "bad image reference " + ref, Err: err}
 	case errors.Is(err, image.ErrPrivate):
-		return &Fault{Code: CodeImageDenied, Reason: "this host takes no images of registries on private addresses", Err: err}
+		return &Fault{Code: CodeImageDenied, Reason: "this host takes no images of registries on private addresses (its owner can allow them: souk join --allow-private-registries)", Err: err}
 	case errors.Is(err, image.ErrUnreachable):
 		return &Fault{Code: CodeRegistry, Reason: "the registry of " + ref + " does not answer", Err: err}
 	}

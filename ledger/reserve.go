@@ -217,13 +217,13 @@ func (b *Bank) lack(h Hold, n uint32) Amount {
 	return max(0, want-h.Reservation.Cap)
 }
 
-// worth reports whether a raise is worth an entry: always when less than half of the opening minutes is left ahead, else
-// only from the policy's least minutes on.
+// worth reports whether a raise is worth an entry: always when less than half of the opening minutes is left ahead, or little
+// more than those under which pods stop, else only from the policy's least minutes on.
 func (b *Bank) worth(p member.Policy, h Hold, more Amount) bool {
 	if more <= 0 {
 		return false
 	}
-	if b.lack(h, p.ReserveOpen/2) > 0 {
+	if b.lack(h, max(p.ReserveOpen/2, p.StopFunds+p.ReserveLeast)) > 0 {
 		return true
 	}
 	least, err := h.Reservation.MaxRate.Cost(b.span(p.ReserveLeast))

@@ -353,7 +353,7 @@ func TestBadPartOfABillIsNamed(t *testing.T) {
 func TestMisspeltEntryIsNamed(t *testing.T) {
 	file := string(smallBill(t).bill.Encode())
 	for _, c := range []struct{ old, new, want string }{
-		{"minute 30000002 running", "minute 30000002 stopped", "bill: entry 3: not in the one accepted spelling"},
+		{"minute 30000002 running", "minute 30000002 stopped", "bill: entry 3: its text is not what is signed, or not in the one accepted spelling"},
 		{`{"kind":"usage","says":"minute 30000003`, `{"kind" "usage","says":"minute 30000003`, "bill: entry 4: invalid character"},
 		{`"owed": "0.02`, `"owed": "9.02`, "market: not a bill: line "},
 		{"\n}\n", "\n}", "market: not a bill: line "},

@@ -30,7 +30,7 @@ func (b *BadEntry) Error() string {
 func (b *BadEntry) Unwrap() error { return b.Err }
 
 // errSpelling is a file that says what a bill says in other bytes.
-var errSpelling = errors.New("not in the one accepted spelling")
+var errSpelling = errors.New("its text is not what is signed, or not in the one accepted spelling")
 
 // VerifyBill checks a bill's file with nothing but the file: every signature and whose it is, the operators' word for both
 // parties, that terms, cert and chain belong together, every minute's arithmetic, that no start is billed twice, that the voucher is for what its entry

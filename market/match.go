@@ -3,6 +3,7 @@ package market
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -179,6 +180,9 @@ func (w Want) checks(l Listing) []check {
 // price tests what the host takes now.
 func (w Want) price(now ledger.Rate) check {
 	c := check{name: fmt.Sprintf("%v at most %s", w.Type, w.MaxRate.Text())}
+	if w.MaxRate == math.MaxInt64 || w.MaxRate == 0 {
+		c.name = fmt.Sprintf("%v at any price", w.Type)
+	}
 	switch {
 	case now == 0:
 		c.lack = "takes no spot bid now"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"souk/node/core"
@@ -209,7 +210,7 @@ func failure(err error) *step.Failure {
 	var no *p2p.Refusal
 	switch {
 	case errors.Is(err, p2p.ErrUntrusted):
-		return &step.Failure{Code: step.FailUnreachable, Detail: err.Error()}
+		return &step.Failure{Code: step.FailUnreachable, Detail: oneLine(err)}
 	case errors.As(err, &no):
 		return &step.Failure{Code: step.FailRefused, Refusal: fromNetwork(no)}
 	case errors.Is(err, p2p.ErrUnknownPeer):
@@ -305,4 +306,10 @@ func (n *Node) Objects(_ context.Context, from, to []byte, limit int, reverse bo
 		return nil, err
 	}
 	return out, n.signAll(n.opener.Load().Market, out)
+}
+
+// oneLine is an error of the network for people: libp2p lists every address that it tried, below the first line.
+func oneLine(err error) string {
+	first, _, _ := strings.Cut(err.Error(), "\n")
+	return strings.TrimRight(first, " :")
 }

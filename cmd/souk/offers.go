@@ -142,7 +142,11 @@ func (e *env) showRepute(v observer.Repute) error {
 	}
 	beat := "never seen"
 	if v.LastBeat > 0 {
-		beat = fmt.Sprintf("%s ago, number %d, %d never seen here", e.ago(v.LastBeat), v.Seq, v.Missed)
+		ago := e.ago(v.LastBeat) + " ago"
+		if e.ago(v.LastBeat) == "now" {
+			ago = "just now"
+		}
+		beat = fmt.Sprintf("%s, number %d, %d never seen here", ago, v.Seq, v.Missed)
 	}
 	live := "no"
 	if v.Live {

@@ -265,11 +265,17 @@ func rejectCommand(e *env) *cobra.Command {
 
 func sanctionCommand(e *env, verb, short string) *cobra.Command {
 	var d api.Decision
+	var yes bool
 	c := &cobra.Command{
 		Use: verb + " ADDR --reason TEXT", Short: short, Args: cobra.ExactArgs(1),
 		RunE: e.asking(func(ctx context.Context, c *api.Client, args []string) error {
 			if d.Reason == "" {
 				return usageError("", "say --reason: every member can read it")
+			}
+			if verb == "revoke" {
+				if err := e.agree(ctx, yes, fmt.Sprintf("Revoke %s for good? Its connections end, its own bank account and running pods included; suspend keeps these.", args[0])); err != nil {
+					return err
+				}
 			}
 			v, err := c.Sanction(ctx, args[0], verb, d)
 			if err != nil {
@@ -281,6 +287,7 @@ func sanctionCommand(e *env, verb, short string) *cobra.Command {
 	}
 	c.Flags().StringVar(&d.Reason, "reason", "", "why; every member can read it")
 	if verb == "revoke" {
+		c.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 		c.Flags().BoolVar(&d.Fraud, "fraud", false, "for proven fraud: running leases end too")
 	}
 	return c

@@ -40,7 +40,7 @@ func podList(e *env) listing[consumer.View] {
 			{head: "NAME", of: func(v view) string { return v.Name }},
 			{head: "IMAGE", of: func(v view) string { return v.Image }},
 			{head: "KIND", of: func(v view) string { return v.Type.String() }},
-			{head: "GPUS", of: func(v view) string { return model(v.GPUs, v.Model, v.Simulated) }},
+			{head: "GPUS", of: podGPUs},
 			{head: "STATE", of: podState},
 			{head: "SINCE", of: func(v view) string { return e.ago(v.Since) }},
 			{head: "$/h", right: true, of: func(v view) string { return v.PerHour.Text() }},
@@ -56,6 +56,14 @@ func podList(e *env) listing[consumer.View] {
 			{head: "CREATED", wide: true, of: func(v view) string { return v.Created.String() }},
 		},
 	}
+}
+
+// podGPUs are those that a pod has, or had when it was last up.
+func podGPUs(v consumer.View) string {
+	if v.Zero {
+		return "none of " + model(v.GPUs, v.Model, v.Simulated)
+	}
+	return model(v.GPUs, v.Model, v.Simulated)
 }
 
 func sizeOrDash(n uint64) string {

@@ -43,7 +43,7 @@ func runCommand(e *env) *cobra.Command {
 		Use: "run --type on-demand|spot [flags] IMAGE [-- COMMAND…]", Short: "Rent GPUs and run a container on them", Args: cobra.MinimumNArgs(1),
 		Long: "Run takes the best offer, shows what it costs and the most that it can come to, and asks. Then it follows the pod: pulling,\n" +
 			"starting, running, and its output until its program ends, with whose exit code it ends. Ctrl-C leaves the pod running.\n\n" +
-			"On-demand cannot be displaced while it is paid for. Spot is cheaper, and goes when somebody bids more: SIGTERM, a few\nseconds, SIGKILL; its volume is kept, and\n'souk start' starts it again when there is room.",
+			"On-demand cannot be displaced while it is paid for. Spot is cheaper, and goes when an on-demand pod needs its GPUs: SIGTERM,\na few seconds, SIGKILL; its volume is kept, and 'souk start' starts it again when there is room.",
 		Example: "  souk run --type on-demand --max-price 0.40 --gpus 1 pytorch/pytorch:latest -- nvidia-smi\n" +
 			"  souk run --type spot --max-price 0.22 -f 'gpu_name=RTX_4090' --budget 3 --volume 50GiB -d IMAGE",
 		RunE: e.asking(func(ctx context.Context, c *api.Client, args []string) error { return f.run(ctx, e, c, args) }),
@@ -161,8 +161,10 @@ func (e *env) showPlan(p consumer.Proposal, w api.Wish, img api.Image) {
 	e.note("running %s $/h, stopped %s $/h, %s", p.PerHour.Text(), p.Stopped.Text(), size)
 	most := map[string]string{"budget": "its budget", "duration": "for its whole duration", "24h": "in 24 h"}[p.MostFor]
 	e.note("at most %s $ (%s); %s $ are set aside at the start", money(p.MostCost), most, money(p.Reserve))
-	if p.BankKnown {
+	if p.BankKnown && p.Available > 0 {
 		e.note("available %s $, which lasts %s", money(p.Available), lasting(p.FundsFor))
+	} else if p.BankKnown {
+		e.note("available %s $", money(p.Available))
 	}
 	if p.Type == market.Spot {
 		e.note("spot: when outbid it gets SIGTERM, and SIGKILL %d s later; its volume is kept", p.Grace)
@@ -265,7 +267,7 @@ func setupWord(v consumer.View) string {
 
 // ended is what a pod's end means for the user.
 func (e *env) ended(v consumer.View) error {
-	cost := fmt.Sprintf("; owed so far: %s $", money(v.Owed))
+	cost := fmt.Sprintf("; owed so far, its last minute not counted yet: %s $", money(v.Owed))
 	why := v.Reason
 	if v.Detail != "" {
 		why = v.Detail

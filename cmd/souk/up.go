@@ -232,5 +232,6 @@ func (e *env) down(ctx context.Context, wait time.Duration) error {
 	if err := awaitEnd(ctx, st.PID); err != nil {
 		return context.Cause(ctx)
 	}
+	e.note("the node has ended; pods on this machine run on")
 	return nil
 }

@@ -122,8 +122,9 @@ type View struct {
 	Type      market.BidKind   `json:"kind"`
 	Model     string           `json:"model"`
 	GPUs      uint16           `json:"gpus"`
-	Rate      ledger.Rate      `json:"rate"`    // per GPU-hour
-	PerHour   ledger.Rate      `json:"perHour"` // as things stand, all in
+	Zero      bool             `json:"zero,omitempty"` // last started without them, to reach its data
+	Rate      ledger.Rate      `json:"rate"`           // per GPU-hour
+	PerHour   ledger.Rate      `json:"perHour"`        // as things stand, all in
 	Tariff    ledger.Tariff    `json:"tariff"`
 	State     string           `json:"state"` // requested, reserving, accepting or failed of an order; else the lease's
 	Reason    string           `json:"reason,omitempty"`

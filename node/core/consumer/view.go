@@ -36,7 +36,7 @@ func (c *Consumer) view(ctx *step.Context, o *Order) View {
 func (c *Consumer) viewLease(ctx *step.Context, l *Lease, v *View) {
 	t := c.termsOf(l)
 	v.Rate, v.Tariff, v.Isolation, v.Simulated, v.HostKey = t.Rate, t.Tariff, t.Isolation, t.Simulated, t.SSHHostKey
-	v.PerHour = perHour(l, t)
+	v.PerHour, v.Zero = perHour(l, t), l.Zero
 	v.State, v.Reason, v.ExitCode, v.Detail, v.Since = l.State.String(), l.Reason.String(), l.ExitCode, l.Detail, l.Since
 	v.Desire = desireNames[l.Desire]
 	if l.Pending != nil {

@@ -234,6 +234,9 @@ func (h *Host) mayStart(ctx *step.Context, c market.Command, l *lease) *step.Ref
 		return no
 	}
 	held, err := h.alloc.Get().Hold(ask, ctx.Now)
+	if err != nil && h.freeing(l.Terms.Model) {
+		return step.Refuse(step.RefuseNoGPUs, "%v; some are being freed: try again in a few seconds", err)
+	}
 	if err != nil {
 		return step.Refuse(step.RefuseNoGPUs, "%v; its data can be reached with --gpus 0", err)
 	}
@@ -243,6 +246,16 @@ func (h *Host) mayStart(ctx *step.Context, c market.Command, l *lease) *step.Ref
 		Model: ask.Model, Count: ask.Count, GPUs: held.GPUs, Leases: held.Victims, Until: ctx.Now,
 	})
 	return nil
+}
+
+// freeing reports whether a pod with GPUs of a model is on its way down.
+func (h *Host) freeing(model string) bool {
+	for _, id := range h.leases.Keys() {
+		if l := h.leases.Get(id); l.State == market.StateStopping && l.Terms.Model == model && len(l.GPUs) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // start takes a stopped pod up again.

@@ -1,8 +1,6 @@
 package host
 
 import (
-	"fmt"
-
 	"souk/ledger"
 	"souk/market"
 	"souk/node/core/step"
@@ -247,7 +245,10 @@ func (h *Host) onSale(ctx *step.Context) Sale {
 	v := Sale{Listed: s.Listed, Price: s.Price, Floor: s.Floor, GPUs: h.devices, Engine: h.engine, Offer: s.Seq, Groups: h.offer(ctx).Groups}
 	switch {
 	case !h.world.Is(ctx.Self, member.RoleHost, ctx.Now):
-		v.Reason = fmt.Sprint(h.world.Standing(ctx.Self, ctx.Now))
+		v.Reason = "this node is no host of the market"
+		if err := h.world.Standing(ctx.Self, ctx.Now); err != nil {
+			v.Reason = err.Error()
+		}
 	case !h.engine:
 		v.Reason = "the container engine does not answer"
 	case !s.Listed:

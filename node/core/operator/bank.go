@@ -386,7 +386,10 @@ func (o *Operator) receipt(r step.Request) ([]wire.Object, error) {
 // answer is the account of a member as it is told to it.
 func (o *Operator) answer(a identity.Address, now member.Time) step.BalanceAnswer {
 	s := o.bank.Balance(a, now)
-	short, _ := o.bank.ShortageOf(a)
+	short, stands := o.bank.ShortageOf(a)
+	if !stands {
+		short = ledger.Shortage{}
+	}
 	return step.BalanceAnswer{
 		Paying: int64(s.Paying), ShortSince: short.Notice.At, ForfeitAt: short.Notice.ForfeitAt,
 		Account: a, Deposited: int64(s.Deposited), Available: int64(s.Available), Reserved: int64(s.Reserved),
