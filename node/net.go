@@ -250,7 +250,7 @@ func topicOf(k wire.Kind) step.Topic {
 		return step.TopicOffers
 	case wire.KindBeat:
 		return step.TopicBeats
-	case wire.KindCredential, wire.KindRevocation, wire.KindPolicy:
+	case wire.KindCredential, wire.KindRevocation, wire.KindPolicy, wire.KindCheckpoint, wire.KindConsistency:
 		return step.TopicMembers
 	}
 	return ""

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"souk/ledger"
+	"souk/ledger/audit"
 	"souk/market"
 	"souk/p2p/identity"
 	"souk/p2p/member"
@@ -45,6 +46,8 @@ var kinds = map[wire.Kind]kind{
 	wire.KindLower:           of[ledger.Lower](),
 	wire.KindSettleReceipt:   of[ledger.SettleReceipt](),
 	wire.KindBankEntry:       of[ledger.Entry](),
+	wire.KindCheckpoint:      of[audit.Checkpoint](),
+	wire.KindConsistency:     of[audit.Consistency](),
 	wire.KindPayoutRequest:   of[ledger.PayoutRequest](),
 	wire.KindPayoutReceipt:   of[ledger.PayoutReceipt](),
 	wire.KindTransfer:        of[ledger.Transfer](),

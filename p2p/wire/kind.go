@@ -56,6 +56,7 @@ const (
 	KindPayoutRequest   Kind = 76
 	KindTransfer        Kind = 77
 	KindTransferReceipt Kind = 78
+	KindConsistency     Kind = 80
 )
 
 // kindInfo is one row of the table of kinds.
@@ -116,6 +117,7 @@ var kinds = map[Kind]kindInfo{
 	KindPayoutRequest:   {"payout-request", 1024},
 	KindTransfer:        {"transfer", 1024},
 	KindTransferReceipt: {"transfer-receipt", 1024},
+	KindConsistency:     {"consistency", 4096},
 }
 
 // String is the kind's name.

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"souk/ledger"
+	"souk/ledger/audit"
 	"souk/market"
 	"souk/p2p/identity"
 	"souk/p2p/member"
@@ -96,6 +97,10 @@ func samples(t testing.TB) []sample {
 		of(k, func(m *ledger.Reserve) { m.Consumer = me }),
 		of(k, func(m *ledger.SettleReceipt) { m.Operator = me; m.Fee = m.Paid / 20 }),
 		of(k, func(m *ledger.PayoutReceipt) { m.Operator, m.State = me, ledger.PayoutPaid }),
+		of(k, func(m *audit.Checkpoint) {
+			m.Operator = me
+			m.Sums.Deposited, _ = m.Sums.Held()
+		}),
 		of(k, func(m *ledger.Entry) {
 			m.Operator, m.Entry = me, ledger.EntrySettle
 			m.Postings = []ledger.Posting{{Account: me, Book: ledger.BookReserved, Amount: -100},
@@ -104,6 +109,7 @@ func samples(t testing.TB) []sample {
 		of(k, func(m *ledger.PayoutRequest) { m.Account = me }),
 		of(k, func(m *ledger.Transfer) { m.From = me }),
 		of(k, func(m *ledger.TransferReceipt) { m.Operator = me }),
+		of(k, func(m *audit.Consistency) { m.Operator, m.Size = me, m.Old+7 }),
 	}
 }
 

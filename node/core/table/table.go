@@ -33,6 +33,11 @@
 //	0x54  payout          id 16                    state
 //	0x55  transfer        id 16                    state
 //	0x56  shortage        address 20               state
+//	0x5a  bank-tree       number 8                 state
+//	0x5b  account-entry   address 20, number 8     log
+//	0x5c  liability       address 20               state
+//	0x5d  checkpoint      operator 20              state
+//	0x5e  evidence        operator 20              state
 //	0x60  event           number 8                 log
 //	0x70  config          name                     state
 //	0x71  node            name                     state
@@ -89,6 +94,12 @@ const (
 	Payout      Table = 0x54
 	Transfer    Table = 0x55
 	Shortage    Table = 0x56
+
+	BankTree     Table = 0x5a
+	AccountEntry Table = 0x5b
+	Liability    Table = 0x5c
+	Checkpoint   Table = 0x5d
+	Evidence     Table = 0x5e
 
 	Event Table = 0x60
 
@@ -167,6 +178,11 @@ var layout = map[Table]info{
 	Transfer:      {name: "transfer", kind: State, fields: []int{id}},
 	Shortage:      {name: "shortage", kind: State, fields: []int{address}},
 	Payment:       {name: "payment", kind: State, fields: []int{id}},
+	BankTree:      {name: "bank-tree", kind: State, fields: []int{number}},
+	AccountEntry:  {name: "account-entry", kind: Log, fields: []int{address, number}},
+	Liability:     {name: "liability", kind: State, fields: []int{address}},
+	Checkpoint:    {name: "checkpoint", kind: State, fields: []int{address}},
+	Evidence:      {name: "evidence", kind: State, fields: []int{address}},
 	Event:         {name: "event", kind: Log, fields: []int{number}},
 	Config:        {name: "config", kind: State, fields: []int{free}},
 	Node:          {name: "node", kind: State, fields: []int{free}},
