@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"souk/ledger"
+	"souk/ledger/audit"
 	"souk/market"
 	"souk/node/core/host"
 	"souk/node/core/step"
@@ -28,6 +29,8 @@ type checker struct {
 	vouched map[wire.ID]ledger.Amount // by reservation: the highest voucher that its consumer has made durable
 	outbid  map[wire.ID]bool          // it is being displaced
 	known   map[identity.Address]uint64
+	replay  *ledger.Replay // of the bank's journal, as far as it is durable
+	tree    audit.Tree     // over the same entries
 }
 
 // A chain is a lease's usage chain as its host has made it durable.
@@ -68,6 +71,7 @@ var gpusKey = string(table.Key(table.Node, []byte("gpus")))
 // alarms are notices that no honest node has reason to give another honest one.
 var alarms = map[string]string{
 	"lease.refused": "L7", "evidence.beats": "L5", "bank.overpaid": "L4", "settle.refused": "L4",
+	"evidence.bank": "A1", "audit.unproven": "A1",
 }
 
 // stepped looks at a node right after a step.
@@ -93,6 +97,10 @@ func (c *checker) stepped(n *node, out *step.Out) {
 		}
 	}
 	for _, t := range out.Notices {
+		if c.w.opt.sabotage == sabotageSplitView {
+			c.convinced(t)
+			continue
+		}
 		if p, bad := alarms[t.Type]; bad && !(t.Type == "settle.refused" && c.closed(t.Lease)) {
 			c.w.broken(n, p, "%s: %s", t.Type, t.Text)
 		}
@@ -155,6 +163,8 @@ func (c *checker) durable(n *node, out *step.Out) {
 			c.accepted(n, r)
 		case table.Voucher:
 			c.signed(n, r)
+		case table.BankEntry:
+			c.banked(n, r)
 		case table.Node:
 			if string(r.Key) == gpusKey {
 				t := &market.Table{}
@@ -358,6 +368,7 @@ func (c *checker) killed(n *node, k *container) {
 
 // full checks everything that is too dear to be checked after each step.
 func (c *checker) full() {
+	c.journals()
 	for _, n := range c.w.nodes {
 		if !n.up {
 			continue

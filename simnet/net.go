@@ -67,6 +67,7 @@ func (n *node) publish(o wire.Object) {
 	}
 	in := step.Gossip{Msg: vs[0]}
 	by := vs[0].By()
+	other := n.otherJournal(o, in)
 	n.w.stats.Gossiped++
 	for _, to := range n.w.nodes {
 		if to == n || !to.up || n.w.lost(n, to) {
@@ -81,6 +82,10 @@ func (n *node) publish(o wire.Object) {
 			n.w.plan(n.w.now+n.w.delay(n, to)+n.w.net.about(40), "gossip", to.index, func() {
 				if m, known := to.members[by]; to.epoch == epoch && to.up && known && m.Good {
 					n.w.stats.Messages++
+					if to.index%2 == 1 {
+						to.step(other)
+						return
+					}
 					to.step(in)
 				}
 			})

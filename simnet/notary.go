@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"souk/ledger"
+	"souk/ledger/audit"
 	"souk/market"
 	"souk/node/core"
 	"souk/p2p/identity"
@@ -189,6 +190,8 @@ func placeOf(v wire.AnyVerified) (place, bool) {
 		p.n = v.Value().Number
 	case wire.Verified[ledger.Entry]:
 		p.n = v.Value().Seq
+	case wire.Verified[audit.Checkpoint]:
+		p.n = v.Value().Number
 	default:
 		return p, false
 	}

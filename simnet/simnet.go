@@ -23,6 +23,8 @@
 //	M1–M3   the host's table after each change; two pods never run on one GPU
 //	M4      no pod is killed before the grace that it was promised is over
 //	M5      a follower of the host's log has the host's table at every durable step
+//	A1      the journal that the bank has made durable gives its accounts when it is replayed, each checkpoint is of it, and
+//	        nobody has evidence against the operator
 //	N2      once faults end and all pods are removed, everything is settled, released and known to all
 //
 // The first broken promise ends the run, with the seed, the instant, and the last steps of the nodes concerned.
@@ -90,6 +92,7 @@ const (
 	sabotagePodDies            // pods die and the engine does not notice
 	sabotageSellTwice          // all pods of a machine get the same GPU
 	sabotageCutOff             // one host is never reached again
+	sabotageSplitView          // the operator shows every other member another journal
 )
 
 // A Failure is a promise that was broken. The same options break it again.

@@ -39,11 +39,12 @@ func TestSabotageIsNoticed(t *testing.T) {
 	}{
 		{"outputs leave before the disk has them", sabotageNoDisk, "L5 L6 L4"},
 		{"a crash brings back an old store", sabotageOldStore, "L5 L6"},
-		{"a row is not written", sabotageForget, "L5 L6 M5 N2"},
+		{"a row is not written", sabotageForget, "L5 L6 L7 M5 N2"},
 		{"pods are killed without grace", sabotageNoGrace, "M4"},
 		{"pods die unnoticed and are billed", sabotagePodDies, "L7"},
 		{"two pods get one GPU", sabotageSellTwice, "M1"},
 		{"a host is never reached again", sabotageCutOff, "N2"},
+		{"the operator shows two journals", sabotageSplitView, "A1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for seed := uint64(1); seed <= 12; seed++ {

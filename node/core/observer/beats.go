@@ -170,7 +170,7 @@ func (o *Observer) localViews(ctx *step.Context, id uint64, cmd any) bool {
 		v, p := o.vouch(c)
 		respond(ctx, id, v, p)
 	default:
-		return false
+		return o.auditViews(ctx, id, cmd)
 	}
 	return true
 }

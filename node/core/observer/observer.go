@@ -4,11 +4,15 @@
 // It holds the charter, the policy in force, a roster of credentials and revocations, the newest offer of each host, and
 // the minutes in which each host's beat was seen. It judges who may come in (hello), asks to join and to renew, and fills
 // the gaps of gossip by comparing what it holds with one peer a minute (sync).
+//
+// It holds the newest checkpoint of each operator's bank, has the operator prove that a newer one extends it, and keeps and
+// passes on evidence where an operator has signed what cannot all be true (souk/ledger/audit).
 package observer
 
 import (
 	"slices"
 
+	"souk/ledger/audit"
 	"souk/market"
 	"souk/node/core/step"
 	"souk/node/core/table"
@@ -38,6 +42,8 @@ type Observer struct {
 	beats       *step.Map[identity.Address, lastBeat]
 	hours       *step.Map[hourKey, reliability.Row]
 	joining     *step.Cell[joining]
+	points      *step.Map[identity.Address, watched] // by operator
+	proofs      *step.Map[identity.Address, proven]  // by operator
 
 	// What follows is derived.
 	charter  member.Charter
@@ -61,6 +67,7 @@ type Observer struct {
 	upSince  member.Time
 	renewing member.Time
 	shorts   map[*byte]uint64 // of what is held, for sync
+	audits   map[identity.Address]*auditing
 }
 
 // New is the observer of the node with this address, which knows nothing yet.
@@ -81,6 +88,9 @@ func New(self identity.Address) *Observer {
 		beats:   step.ByAddress[lastBeat](table.Beat),
 		hours:   newHours(),
 		joining: step.NewCell[joining]("joining"),
+		points:  step.ByAddress[watched](table.Checkpoint),
+		proofs:  step.ByAddress[proven](table.Evidence),
+		audits:  map[identity.Address]*auditing{},
 		listed:  map[identity.Address]market.Offer{},
 		minutes: map[identity.Address]*reliability.Minutes{},
 		peers:   map[identity.Address]*peer{}, skews: map[identity.Address]member.Time{},
@@ -92,7 +102,7 @@ func New(self identity.Address) *Observer {
 
 // Keepers is the durable state.
 func (o *Observer) Keepers() []step.Keeper {
-	return []step.Keeper{o.charters, o.policies, o.credentials, o.revocations, o.offers, o.beats, o.hours, o.joining}
+	return []step.Keeper{o.charters, o.policies, o.credentials, o.revocations, o.offers, o.beats, o.hours, o.joining, o.points, o.proofs}
 }
 
 // Restore derives what is not stored. It is called once, after the rows are loaded.
@@ -313,6 +323,10 @@ func (o *Observer) take(ctx *step.Context, msg wire.Message, obj wire.Object) bo
 		return o.takeOffer(ctx, m, obj)
 	case reliability.Beat:
 		return o.takeBeat(ctx, m, obj)
+	case audit.Checkpoint:
+		return o.takeCheckpoint(ctx, m, obj)
+	case audit.Consistency:
+		return o.takeConsistency(ctx, m, obj)
 	default:
 		return false
 	}
@@ -429,6 +443,10 @@ func message(v wire.AnyVerified) wire.Message {
 	case wire.Verified[market.Offer]:
 		return m.Value()
 	case wire.Verified[reliability.Beat]:
+		return m.Value()
+	case wire.Verified[audit.Checkpoint]:
+		return m.Value()
+	case wire.Verified[audit.Consistency]:
 		return m.Value()
 	}
 	return nil

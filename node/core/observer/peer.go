@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 
+	"souk/ledger/audit"
 	"souk/market"
 	"souk/node/core/step"
 	"souk/p2p/identity"
@@ -186,6 +187,7 @@ func (o *Observer) each(now member.Time, visit func(wire.Object)) {
 			visit(o.offers.Get(a).Object)
 		}
 	}
+	o.audited(visit)
 }
 
 // short is the first 8 bytes of an object's ref. It is asked for all that is held, twice a minute, so it is remembered: by
@@ -270,6 +272,8 @@ func born(msg wire.Message) member.Time {
 		return m.At
 	case member.Policy:
 		return m.Effective
+	case audit.Checkpoint:
+		return m.At
 	}
 	return 0
 }
@@ -324,6 +328,7 @@ func (o *Observer) Tick(ctx *step.Context) member.Time {
 		o.watched = m
 		o.enforce(ctx)
 		o.expireOffers(ctx)
+		o.tickAudit(ctx)
 		if n := len(o.order); n > 0 {
 			o.askSync(ctx, o.order[int(draw(ctx, m)%uint64(n))])
 		}

@@ -53,6 +53,9 @@ func (o *Operator) serveBank(ctx *step.Context, r step.Request) {
 		ctx.Reply(r.ID, step.OpOK, o.answer(r.Peer, ctx.Now))
 		return
 	}
+	if o.serveAudit(ctx, r) {
+		return
+	}
 	objects, err := o.bankOp(ctx, r)
 	o.keep(ctx)
 	if err != nil {

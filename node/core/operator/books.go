@@ -95,6 +95,7 @@ func (o *Operator) keep(ctx *step.Context) {
 	for _, e := range c.Entries {
 		obj := ctx.Guard([]byte("bank"), e.Seq, wire.Draft(e))
 		ctx.Put(EntryKey(e.Seq), entry{obj})
+		o.record(ctx, e, obj)
 	}
 	for _, d := range c.Deposits {
 		key := ledger.RefKey(d.Ref)

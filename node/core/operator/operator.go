@@ -15,10 +15,15 @@
 // What is signed here, and its place in its chain: credentials by subject and serial, revocations by number, policies by
 // number, reservations by id and sequence, bank entries by sequence, deposits by their reference, settle receipts by
 // reservation and count, payouts by id and state, transfers by id, funds notices by account and sequence, forfeits by
-// reservation.
+// reservation, checkpoints by number.
+//
+// Audit. Every bank entry goes into a transparency log (ledger/audit). Once an hour, and when a member asks, the operator
+// draws and gossips a checkpoint; it proves to any member that one extends another, and to each the entries of its own
+// account and its place in the sum of all.
 //
 // Promises: O1 an invite makes at most one key a member. O2 the secret of an invite is nowhere in the rows. O3 a
-// repeated request has the answer of the first and moves no money. O4 the rows hold the bank as it is after every step.
+// repeated request has the answer of the first and moves no money. O4 the rows hold the bank as it is after every step. O5 checkpoints
+// are numbered without gap, and each extends the one before.
 package operator
 
 import (
@@ -66,6 +71,7 @@ type Operator struct {
 	due        []identity.Address // accounts with reservations that this minute has yet to look at
 	hour       member.Minute      // in which transfers are counted
 	given      map[identity.Address]int
+	audit      auditor
 }
 
 // New is an operator without rows.
@@ -76,12 +82,13 @@ func New(w World) *Operator {
 		applicants: step.ByAddress[applicant](table.Applicant),
 		books:      newBooks(),
 		given:      map[identity.Address]int{},
+		audit:      newAuditor(),
 	}
 }
 
 // Keepers is the durable state.
 func (o *Operator) Keepers() []step.Keeper {
-	return append([]step.Keeper{o.invites, o.applicants}, o.books.keepers()...)
+	return append(append([]step.Keeper{o.invites, o.applicants}, o.books.keepers()...), o.audit.keepers()...)
 }
 
 // Restore rebuilds the bank from the rows, once they are loaded and the World knows its charter. It fails when they do
@@ -93,6 +100,9 @@ func (o *Operator) Restore(self identity.Address) error {
 	}
 	b := ledger.NewBank(self, c)
 	if err := b.Restore(o.books.snapshot()); err != nil {
+		return fmt.Errorf("operator: %w", err)
+	}
+	if err := o.audit.restore(b.Head()); err != nil {
 		return fmt.Errorf("operator: %w", err)
 	}
 	o.bank = b
@@ -118,7 +128,7 @@ func (o *Operator) Audit() error {
 	if have, want := o.books.snapshot(), o.bank.Snapshot(); !same(have, want) {
 		return errors.New("operator: the rows are not the bank")
 	}
-	return nil
+	return o.audit.compare(o.bank)
 }
 
 func same(a, b ledger.Snapshot) bool {
@@ -140,7 +150,7 @@ func (o *Operator) Tick(ctx *step.Context) member.Time {
 	if !o.operates(ctx) {
 		return 0
 	}
-	return min(o.renewOwn(ctx), o.tickBank(ctx))
+	return min(o.renewOwn(ctx), o.tickBank(ctx), o.tickAudit(ctx))
 }
 
 // A Command is what this node's user tells its operator: a type of this package. Each says what it is answered with.

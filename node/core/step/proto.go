@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"souk/ledger/audit"
 	"souk/p2p/identity"
 	"souk/p2p/member"
 	"souk/p2p/wire"
@@ -56,6 +57,12 @@ const (
 	OpReceipt  Op = 48 // body LeaseBody; from the lease's consumer or host → [SettleReceipt], Reservation
 	OpPayout   Op = 49 // PayoutRequest → PayoutReceipt: how it stands; asking again is how to find out
 	OpTransfer Op = 50 // Transfer → TransferReceipt
+
+	OpCheckpoint  Op = 60 // → Checkpoint: the newest, of now if anything has happened and a minute has passed
+	OpConsistency Op = 61 // body ConsistencyBody → Consistency
+	OpEntries     Op = 62 // body EntriesBody → Entry…: of the asker's own account
+	OpProve       Op = 63 // body ProveBody → body ProveAnswer
+	OpOwed        Op = 64 // body OwedBody → body OwedAnswer: the asker's own account in the sum of all
 )
 
 // Bodies of requests and answers: parameters that need no signature.
@@ -136,7 +143,38 @@ type (
 		ShortSince member.Time      `cbor:"12,keyasint,omitempty" json:"shortSince,omitempty"` // when a funds notice was given that stands
 		ForfeitAt  member.Time      `cbor:"13,keyasint,omitempty" json:"forfeitAt,omitempty"`  // when its leases are forfeit
 	}
+	// ConsistencyBody names two sizes of the bank's journal, the old one first.
+	ConsistencyBody struct {
+		Old  uint64 `cbor:"1,keyasint"`
+		Size uint64 `cbor:"2,keyasint"`
+	}
+	// EntriesBody asks for the entries of an account after the first so many.
+	EntriesBody struct {
+		After uint64 `cbor:"1,keyasint"`
+	}
+	// ProveBody asks for proofs that a journal of a size has entries at these sequences.
+	ProveBody struct {
+		Size uint64   `cbor:"1,keyasint"`
+		Seqs []uint64 `cbor:"2,keyasint"`
+	}
+	// ProveAnswer has a proof for each of them, in their order.
+	ProveAnswer struct {
+		Proofs [][]identity.Hash `cbor:"1,keyasint"`
+	}
+	// OwedBody names the checkpoint that the answer is to be of.
+	OwedBody struct {
+		Number uint64 `cbor:"1,keyasint"`
+	}
+	// OwedAnswer is an account in the sum of all accounts.
+	OwedAnswer struct {
+		Leaf  audit.Leaf   `cbor:"1,keyasint"`
+		Place uint64       `cbor:"2,keyasint"`
+		Path  []audit.Node `cbor:"3,keyasint"`
+	}
 )
+
+// MostEntries is how many entries of an account one answer has, and how many proofs: what a frame holds at their largest.
+const MostEntries = 100
 
 // A JoinState is where a newcomer stands.
 type JoinState uint8

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"testing"
 
+	"souk/ledger/audit"
 	"souk/p2p/identity"
 	"souk/p2p/wire"
 )
@@ -43,6 +44,15 @@ var bodies = map[string]body{
 	"command-answer": bodyOf(CommandAnswer{Seq: 1, LogSeq: 2}),
 	"balance": bodyOf(BalanceAnswer{
 		Account: identity.Address{1}, Deposited: 2, Available: 3, Reserved: 4, Payable: 5, Settled: 6, PaidOut: 7, Burn: 8, Entries: 9, Fees: 10,
+	}),
+	"consistency":  bodyOf(ConsistencyBody{Old: 1, Size: 2}),
+	"entries":      bodyOf(EntriesBody{After: 1}),
+	"prove":        bodyOf(ProveBody{Size: 9, Seqs: []uint64{1, 2}}),
+	"prove-answer": bodyOf(ProveAnswer{Proofs: [][]identity.Hash{{{1}, {2}}, {}}}),
+	"owed":         bodyOf(OwedBody{Number: 3}),
+	"owed-answer": bodyOf(OwedAnswer{
+		Leaf: audit.Leaf{Account: identity.Address{1}, Sums: audit.Sums{Deposited: 2, Available: 3}, Entries: 4, Head: identity.Hash{5}}, Place: 6,
+		Path: []audit.Node{{Hash: identity.Hash{7}, Sums: audit.Sums{Fees: 8}}},
 	}),
 }
 
