@@ -3,6 +3,7 @@ package core_test
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"slices"
 	"testing"
 
@@ -11,6 +12,7 @@ import (
 	"souk/node/core/observer"
 	"souk/node/core/operator"
 	"souk/node/core/step"
+	"souk/node/core/table"
 	"souk/p2p/identity"
 	"souk/p2p/member"
 	"souk/p2p/wire"
@@ -40,6 +42,9 @@ type peer struct {
 	said   []wire.Object
 	away   bool
 	ids    uint64
+	logs   map[string][]byte
+	lie    func(op step.Op, body []byte) *step.Reply // answers in its place
+	told   []step.Notice
 }
 
 // town is an operator that has founded a testnet, and others that have not joined it.
@@ -48,7 +53,7 @@ func town(t *testing.T) (op, a, b *peer) {
 	all := map[identity.Address]*peer{}
 	for i, p := range []**peer{&op, &a, &b} {
 		k := key(byte(i + 1))
-		*p = &peer{t: t, now: &now, key: k, node: core.New(k.Address()), rows: map[string][]byte{}, guards: map[string]identity.Hash{}, others: all}
+		*p = &peer{t: t, now: &now, key: k, node: core.New(k.Address()), rows: map[string][]byte{}, logs: map[string][]byte{}, guards: map[string]identity.Hash{}, others: all}
 		all[k.Address()] = *p
 		(*p).boot()
 	}
@@ -85,7 +90,8 @@ func (p *peer) step(in step.Input) *step.Out {
 	p.t.Helper()
 	out, _ := p.node.Step(*p.now, in)
 	for _, r := range out.Rows {
-		if t := r.Key[0]; t == 0x32 || t == 0x33 || t == 0x52 { // logs
+		if table.Table(r.Key[0]).Kind() == table.Log {
+			p.logs[string(r.Key)] = r.Value
 			continue
 		}
 		if r.Delete {
@@ -111,6 +117,7 @@ func (p *peer) step(in step.Input) *step.Out {
 		p.t.Fatalf("%T: the core has %d rows, the store %d", in, len(all), len(p.rows))
 	}
 	p.out = out
+	p.told = append(p.told, out.Notices...)
 	for _, o := range out.Publish {
 		p.said = append(p.said, p.sign(out, o.Object))
 	}
@@ -163,6 +170,11 @@ func (p *peer) ask(by *peer, proto step.Protocol, op step.Op, body []byte, objec
 	if err != nil {
 		return step.Reply{Refusal: step.Refuse(step.RefuseBadRequest, "%v", err)}
 	}
+	if p.lie != nil {
+		if r := p.lie(op, body); r != nil {
+			return *r
+		}
+	}
 	p.ids++
 	out := p.step(step.Request{ID: p.ids, From: by.key.Public(), Peer: by.key.Address(), Proto: proto, Op: op, Objects: got, Body: body})
 	if len(out.Replies) != 1 {
@@ -172,7 +184,27 @@ func (p *peer) ask(by *peer, proto step.Protocol, op step.Op, body []byte, objec
 	for i, o := range r.Frame.Objects {
 		r.Frame.Objects[i] = p.sign(out, o)
 	}
+	if r.Append != nil {
+		r.Frame.Objects = append(r.Frame.Objects, p.span(out, *r.Append)...)
+	}
 	return r
+}
+
+// span are the objects of a log.
+func (p *peer) span(out *step.Out, s step.Span) []wire.Object {
+	p.t.Helper()
+	var list []wire.Object
+	for _, k := range slices.Sorted(maps.Keys(p.logs)) {
+		if k < string(s.From) || k >= string(s.To) || len(list) == s.Limit {
+			continue
+		}
+		var o wire.Object
+		if err := wire.Load(p.logs[k], &o); err != nil {
+			p.t.Fatal(err)
+		}
+		list = append(list, p.sign(out, o))
+	}
+	return list
 }
 
 // try gives a command. The answer may come with a peer's.
@@ -198,7 +230,8 @@ func (p *peer) try(cmd any) (any, error) {
 
 func (p *peer) keep(out *step.Out) {
 	for _, r := range out.Rows {
-		if t := r.Key[0]; t == 0x32 || t == 0x33 || t == 0x52 {
+		if table.Table(r.Key[0]).Kind() == table.Log {
+			p.logs[string(r.Key)] = r.Value
 			continue
 		}
 		if r.Delete {
