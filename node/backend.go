@@ -240,6 +240,12 @@ func (b backend) Logs(ctx context.Context, lease wire.ID, follow bool, tail int,
 	return err
 }
 
+// Signed gives a draft of this node's own its signature.
+func (b backend) Signed(_ context.Context, o wire.Object) (wire.Object, error) {
+	err := b.signOne(b.opener.Load().Market, &o)
+	return o, err
+}
+
 // Bill joins what proves a lease into one file.
 func (b backend) Bill(ctx context.Context, lease wire.ID) ([]byte, error) {
 	v, err := b.Do(ctx, consumer.Papers{Lease: lease})

@@ -34,7 +34,8 @@ func ledgerCommand(e *env) *cobra.Command {
 	tail.Flags().BoolVarP(&follow, "follow", "f", false, "go on with those to come")
 	tail.Flags().StringVar(&lease, "lease", "", "only this lease: its name or the beginning of its id; of the bank, of a reservation's")
 	tail.Flags().IntVarP(&limit, "tail", "n", limit, "so many at most")
-	return noun("ledger", "What this node knows of money", tail, ledgerCheckCommand(e), ledgerRebuildCommand(e))
+	return noun("ledger", "What this node knows of money", tail, ledgerCheckCommand(e), ledgerRebuildCommand(e),
+		ledgerCheckpointCommand(e), ledgerEvidenceCommand(e), ledgerVerifyCommand(e))
 }
 
 func entryList() listing[api.Entry] {

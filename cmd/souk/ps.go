@@ -303,9 +303,17 @@ func missed(v consumer.View) error {
 }
 
 func balanceCommand(e *env) *cobra.Command {
-	return &cobra.Command{
+	var prove bool
+	var file string
+	c := &cobra.Command{
 		Use: "balance", Short: "This node's account at the bank, and how long it lasts", Args: cobra.NoArgs,
+		Long: "Balance shows the account as the bank tells it. With --prove the bank has to prove it: each entry of the account is in the\n" +
+			"journal that the bank has signed for, no other is, the balances are their sum, and they are in the sum of all accounts. -f\n" +
+			"keeps the proof in a file that 'souk ledger verify' checks offline.",
 		RunE: e.asking(func(ctx context.Context, c *api.Client, _ []string) error {
+			if prove || file != "" {
+				return e.proveBalance(ctx, c, file)
+			}
 			a, err := c.Balance(ctx)
 			if err != nil {
 				return err
@@ -313,6 +321,9 @@ func balanceCommand(e *env) *cobra.Command {
 			return e.showBalance(a)
 		}),
 	}
+	c.Flags().BoolVar(&prove, "prove", false, "have the bank prove it, and check the proof")
+	c.Flags().StringVarP(&file, "file", "f", "", "write the proof there")
+	return c
 }
 
 func (e *env) showBalance(a api.Account) error {

@@ -111,7 +111,7 @@ func (e *env) showStatus(ctx context.Context, c *api.Client) error {
 		fact{"address", st.Address.String()}, fact{"peer id", st.PeerID}, fact{"alias", s.Alias}, fact{"home", st.Home},
 		fact{"up", showSpan(e.now().Sub(st.Started)) + ", process " + strconv.Itoa(st.PID) + ", version " + st.Version},
 		fact{"market", marketName(s)}, fact{"standing", standing(s)}, fact{"roles", s.Roles}, fact{"tier", dash(s.Tier)},
-		fact{"ledger", bankHeight(st)}, fact{"journal", plural(int(st.Height), "batch", "batches")},
+		fact{"ledger", bankHeight(st)}, fact{"bank", banks(st)}, fact{"journal", plural(int(st.Height), "batch", "batches")},
 		fact{"clock", fmt.Sprintf("%+d ms against its peers", s.Skew)}, fact{"engine", engine}, fact{"offers", strconv.Itoa(st.Offers)},
 		fact{"listens", strings.Join(st.Addrs, " ")}, fact{"peers", strconv.Itoa(len(st.Peers))})
 	if err != nil || !e.plain() || len(st.Peers) == 0 {

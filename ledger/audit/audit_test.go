@@ -468,6 +468,51 @@ func TestSumsHoldEveryLeaf(t *testing.T) {
 	}
 }
 
+// A bank that owes less by owing somebody less than nothing has no sum.
+func TestNoBalanceIsNegative(t *testing.T) {
+	var tree audit.Liabilities
+	if err := tree.Put(0, audit.Leaf{Account: identity.Address{1}, Sums: audit.Sums{Deposited: 5, Available: 5}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := tree.Put(1, audit.Leaf{Account: identity.Address{2}, Sums: audit.Sums{Deposited: -3, Available: -3}}); err == nil {
+		t.Fatalf("root %+v", tree.Root())
+	}
+	for _, s := range []audit.Sums{{Deposited: -1, Available: -1}, {Available: 3, Fees: -3}, {Deposited: 5, Available: 4}, {Available: 1<<63 - 1, Fees: 1, Deposited: -1 << 63}} {
+		c := audit.Checkpoint{Number: 1, Size: 1, Accounts: 1, Sums: s}
+		if err := c.Validate(); err == nil {
+			t.Errorf("a checkpoint of %+v", s)
+		}
+	}
+}
+
+// A bank whose accounts are those of one journal and whose root is of another cannot prove an entry.
+func TestEntriesMustBeInTheJournal(t *testing.T) {
+	told, kept := newTeller(), newTeller()
+	for i := range 5 {
+		told.act(0, i%2, 0, 5)
+		kept.act(0, i%2, 0, ledger.Amount(5+i))
+	}
+	told.draw()
+	good, _ := told.statement(account(0))
+	if _, err := good.Verify(memo); err != nil {
+		t.Fatal(err)
+	}
+	c := told.last
+	c.Root = kept.draw().Root
+	bad := good
+	bad.Checkpoint = seal(c)
+	for i := range bad.Entries {
+		proof, err := kept.journal.Prove(c.Size, uint64(2*i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		bad.Entries[i].Proof = proof
+	}
+	if sum, err := bad.Verify(memo); err == nil {
+		t.Fatalf("it verifies: %+v", sum)
+	}
+}
+
 // The text form is a signed note to golang.org/x/mod/sumdb/note.
 func TestCheckpointIsASignedNote(t *testing.T) {
 	tell := newTeller()

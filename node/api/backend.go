@@ -39,6 +39,8 @@ type Backend interface {
 	ResolveImage(ctx context.Context, ref string) (pinned string, size int64, err error)
 	// Objects are the stored objects of a log table from a key up to another, that one excluded; drafts are signed.
 	Objects(ctx context.Context, from, to []byte, limit int, reverse bool) ([]wire.Object, error)
+	// Signed is an object that the core answered with, as it travels: a draft of this node's own gets its signature.
+	Signed(ctx context.Context, o wire.Object) (wire.Object, error)
 	// Bill is the file that proves what a lease cost.
 	Bill(ctx context.Context, lease wire.ID) ([]byte, error)
 	// Inventory is this machine: its GPUs, what is around them, and the self-test.

@@ -268,6 +268,21 @@ func (c *Client) Balance(ctx context.Context) (Account, error) {
 	return call[Account](ctx, c, "GET", at("balance"), nil)
 }
 
+// Checkpoints is what the node holds of the operators' checkpoints.
+func (c *Client) Checkpoints(ctx context.Context) ([]observer.Audited, error) {
+	return call[[]observer.Audited](ctx, c, "GET", at("ledger", "checkpoints"), nil)
+}
+
+// Proof is the node's account, proven by its bank.
+func (c *Client) Proof(ctx context.Context) (Proof, error) {
+	return call[Proof](ctx, c, "GET", at("ledger", "proof"), nil)
+}
+
+// Evidence is what the node has against operators.
+func (c *Client) Evidence(ctx context.Context) ([]Accusation, error) {
+	return call[[]Accusation](ctx, c, "GET", at("ledger", "evidence"), nil)
+}
+
 // Offers are those that fit.
 func (c *Client) Offers(ctx context.Context, q OfferQuery) (Offers, error) {
 	return call[Offers](ctx, c, "GET", at("offers")+query("query", q.Query, "lift", flag(q.Lift), "sort", q.Sort, "limit", strconv.Itoa(q.Limit)), nil)

@@ -17,9 +17,10 @@ import (
 // A Status is how a node does and where it stands in its market.
 type Status struct {
 	Info
-	Standing    observer.Standing `json:"standing"`
-	Offers      int               `json:"offers" doc:"live ones that it knows"`
-	BankEntries uint64            `json:"bankEntries" doc:"of the bank's journal, of an operator; 0: not known"`
+	Standing    observer.Standing  `json:"standing"`
+	Offers      int                `json:"offers" doc:"live ones that it knows"`
+	BankEntries uint64             `json:"bankEntries" doc:"of the bank's journal, of an operator; 0: not known"`
+	Banks       []observer.Audited `json:"banks,omitempty" doc:"what it holds of the operators' checkpoints"`
 }
 
 // A Device is one GPU of this machine.
@@ -142,6 +143,9 @@ func (s *server) status(ctx context.Context) (Status, error) {
 		if h, err := do[operator.HeightView](ctx, s.b, operator.Height{}); err == nil {
 			v.BankEntries = h.Entries
 		}
+	}
+	if l, err := do[[]observer.Audited](ctx, s.b, observer.Audits{}); err == nil {
+		v.Banks = l
 	}
 	if v.Addrs == nil {
 		v.Addrs = []string{}

@@ -115,6 +115,7 @@ func describe(mux *http.ServeMux, s *server, version string) huma.API {
 	s.operatorRoutes(a)
 	s.ledgerRoutes(a)
 	s.moneyRoutes(a)
+	s.auditRoutes(a)
 	return a
 }
 
