@@ -100,6 +100,9 @@ func New(o Options) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", o.Config.Home, err)
 	}
+	if err := refill(s); err != nil {
+		return nil, errors.Join(fmt.Errorf("logging the bank's entries in %s: %w", o.Config.Home, err), s.Close())
+	}
 	n.store, n.committer = s, store.NewCommitter(s)
 	n.height.Store(s.Position().Number)
 	n.core, err = core.Load(n.self, func(yield func(k, v []byte) error) error {

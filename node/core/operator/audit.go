@@ -266,3 +266,27 @@ func (o *Operator) owed(ctx *step.Context, r step.Request) error {
 	ctx.Reply(r.ID, step.OpOK, step.OwedAnswer{Leaf: l, Place: place, Path: path})
 	return nil
 }
+
+// A Refill makes the rows that go with bank entries that were made before there was a log of them.
+type Refill struct {
+	market  wire.Market
+	auditor auditor
+}
+
+// NewRefill begins before a bank's first entry.
+func NewRefill(m wire.Market) *Refill { return &Refill{m, newAuditor()} }
+
+// Add takes the next entry and its object, and gives the rows that it is to be found under.
+func (r *Refill) Add(e ledger.Entry, obj wire.Object) []step.Row {
+	var rows []step.Row
+	for _, i := range r.auditor.journal.Add(r.market, e) {
+		l := r.auditor.journal.Leaf(i)
+		r.auditor.leaves.Put(l.Account, leafRow{l, uint64(i)})
+		rows = append(rows, step.Row{Key: AccountEntryKey(l.Account, l.Entries), Value: wire.Marshal(obj)})
+	}
+	return rows
+}
+
+// Rest are the rows of the accounts and of the log, in the order in which they are to be written: the log is whole when its
+// last row is there.
+func (r *Refill) Rest() []step.Row { return r.auditor.tree.Rows(r.auditor.leaves.Rows(nil)) }
