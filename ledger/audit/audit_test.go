@@ -568,3 +568,68 @@ func TestReplayRefusesAnotherOrder(t *testing.T) {
 		}
 	})
 }
+
+// FuzzFile reads anything as a file: no panic, and what verifies is what was exported.
+func FuzzFile(f *testing.F) {
+	tell := newTeller()
+	tell.act(0, 1, 1, 5)
+	p := tell.draw()
+	s, _ := tell.statement(account(1))
+	other := p
+	other.Root[0] ^= 1
+	evidence := audit.Evidence{Charter: seal(charter()), Objects: []wire.Object{seal(p), seal(other)}}.Encode()
+	f.Add(s.Encode())
+	f.Add(evidence)
+	f.Add([]byte("{}"))
+	f.Fuzz(func(t *testing.T, file []byte) {
+		audit.Format(file)
+		if _, err := audit.VerifyStatement(file, identity.Secp256k1{}); err == nil && !bytes.Equal(file, s.Encode()) {
+			t.Fatalf("%q verifies", file)
+		}
+		if _, err := audit.VerifyEvidence(file, identity.Secp256k1{}); err == nil && !bytes.Equal(file, evidence) {
+			t.Fatalf("%q verifies", file)
+		}
+	})
+}
+
+// FuzzText reads anything as the text of a checkpoint: what is read has that one spelling.
+func FuzzText(f *testing.F) {
+	tell := newTeller()
+	tell.act(0, 1, 1, 5)
+	m := charter().Market()
+	f.Add(tell.draw().Text(m))
+	f.Add("\n\n\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		c, err := audit.ParseText(m, key(1).Address(), text)
+		if err == nil && c.Text(m) != text {
+			t.Fatalf("%q is read and written %q", text, c.Text(m))
+		}
+	})
+}
+
+// crowd is a journal with many accounts, and an entry that follows.
+func crowd(n int) (*audit.Journal, func()) {
+	j, m := audit.NewJournal(), charter().Market()
+	add := func(a identity.Address) {
+		j.Add(m, ledger.Entry{Operator: key(1).Address(), Seq: j.Size() + 1, At: noon, Entry: ledger.EntryDeposit, Postings: []ledger.Posting{
+			{Account: a, Book: ledger.BookExternal, Amount: -1}, {Account: a, Book: ledger.BookAvailable, Amount: 1}}})
+	}
+	for i := range n {
+		add(identity.Address{1, byte(i), byte(i >> 8), byte(i >> 16)})
+	}
+	return j, func() { add(identity.Address{1, byte(j.Size() % uint64(n))}) }
+}
+
+// What an entry and a checkpoint cost with few accounts and with many.
+func BenchmarkEntryAndCheckpoint(b *testing.B) {
+	for _, n := range []int{1000, 100_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			j, add := crowd(n)
+			last := j.Draw(charter().Market(), key(1).Address(), audit.Checkpoint{}, noon)
+			for b.Loop() {
+				add()
+				last = j.Draw(charter().Market(), key(1).Address(), last, noon)
+			}
+		})
+	}
+}
