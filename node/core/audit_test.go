@@ -102,7 +102,18 @@ func TestCheckpointsAreDrawnHourlyAndProven(t *testing.T) {
 	}
 	a.crash()
 	op.away = false
-	*a.now += (60 * member.Second)
+	op.lie = func(step.Op, []byte) *step.Reply {
+		return &step.Reply{Refusal: step.Refuse(step.RefuseBusy, "too much to do")}
+	}
+	for range 5 {
+		*a.now += 60 * member.Second
+		a.step(step.Tick{})
+	}
+	if v := a.audited(); v.State != "unproven" || v.Refused != 0 {
+		t.Fatalf("a busy operator is accused: %+v", v)
+	}
+	op.lie = nil
+	*a.now += 60 * member.Second
 	a.step(step.Tick{})
 	if v := a.audited(); v.State != "proven" || v.Checkpoint.Number != 3 {
 		t.Fatalf("%+v", v)
@@ -179,7 +190,7 @@ func TestTwoJournalsConvict(t *testing.T) {
 			}
 			if c.state != "false" {
 				for range 5 {
-					*a.now += (60 * member.Second)
+					*a.now += 60 * member.Second
 					a.step(step.Tick{})
 				}
 				if n := notices(a, "audit.unproven"); n != 1 || a.audited().Checkpoint.Number != 2 {
@@ -254,7 +265,7 @@ func TestMemberProvesItsAccount(t *testing.T) {
 	op.pays(a, 120)                                 // more than one answer holds
 	op.pays(b, 3)
 	op.pays(a, 2)
-	*op.now += (60 * member.Second)
+	*op.now += 60 * member.Second
 	for _, p := range []*peer{a, b} {
 		s := must[audit.Statement](p, observer.Prove{})
 		sum, err := audit.VerifyStatement(s.Encode(), identity.Secp256k1{})
@@ -268,7 +279,10 @@ func TestMemberProvesItsAccount(t *testing.T) {
 			t.Fatalf("the statement's checkpoint is not held: %+v", v)
 		}
 	}
-	op.pays(b, 1)
+	op.pays(b, 1) // within the minute of the last checkpoint: it is not in it
+	if s := must[audit.Statement](b, observer.Prove{}); s.Leaf.Entries != 3 || len(s.Entries) != 3 {
+		t.Fatalf("%+v", s.Leaf)
+	}
 	op.crash() // it draws anew what it can no longer prove
 	if s := must[audit.Statement](b, observer.Prove{}); s.Leaf.Entries != 4 {
 		t.Fatalf("%+v", s.Leaf)
@@ -304,7 +318,7 @@ func TestStatementOfAFalseBankFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			op, a, _ := bankTown(t)
 			op.pays(a, 4)
-			*op.now += (60 * member.Second)
+			*op.now += 60 * member.Second
 			inside := false
 			op.lie = func(o step.Op, body []byte) *step.Reply {
 				if inside {

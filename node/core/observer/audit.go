@@ -180,7 +180,7 @@ func (o *Observer) demand(ctx *step.Context, op identity.Address) {
 	body := step.ConsistencyBody{Old: point(older).Size, Size: point(newer).Size}
 	o.awaiting[ctx.Send(op, step.ProtoBank, step.OpConsistency, body)] = func(ctx *step.Context, r step.Response) {
 		a.asking = false
-		if r.Err != nil && r.Err.Code != step.FailRefused || o.proofs.Get(op) != nil {
+		if !heard(r.Err) || o.proofs.Get(op) != nil {
 			return // who cannot be reached is not accused; it is asked again
 		}
 		c, shown := step.Find[audit.Consistency](r.Objects)
@@ -198,6 +198,12 @@ func (o *Observer) demand(ctx *step.Context, op identity.Address) {
 			o.demand(ctx, op)
 		}
 	}
+}
+
+// heard reports whether an operator has answered, and be it with no. That of the network, as when it has too much to do, is
+// none of its.
+func heard(f *step.Failure) bool {
+	return f == nil || f.Code == step.FailInvalid || f.Code == step.FailRefused && f.Refusal != nil && f.Refusal.Code >= step.RefuseBadRequest
 }
 
 func proves(c wire.Verified[audit.Consistency], shown bool, older, newer wire.Object) error {
