@@ -32,6 +32,7 @@ type Bank struct {
 	paidRefs  map[string]wire.ID       // payouts by their reference outside
 	transfers map[wire.ID]TransferReceipt
 	shortages map[identity.Address]Shortage
+	spendings map[identity.Address]Spending
 	head      Head
 	totals    Account // Σ of all accounts
 
@@ -41,6 +42,7 @@ type Bank struct {
 	turned   map[wire.ID]bool // payouts
 	given    []TransferReceipt
 	lacking  map[identity.Address]bool // accounts whose shortage changed
+	spent    map[identity.Address]bool // accounts whose spending changed
 	entries  []Entry
 }
 
@@ -65,6 +67,7 @@ func NewBank(operator identity.Address, c member.Charter) *Bank {
 		needs:    map[identity.Address]need{},
 		payouts:  map[wire.ID]PayoutReceipt{}, paying: map[identity.Address]int{}, paidRefs: map[string]wire.ID{},
 		transfers: map[wire.ID]TransferReceipt{}, shortages: map[identity.Address]Shortage{},
+		spendings: map[identity.Address]Spending{}, spent: map[identity.Address]bool{},
 		turned: map[wire.ID]bool{}, lacking: map[identity.Address]bool{},
 		touched: map[identity.Address]bool{},
 		held:    map[wire.ID]bool{},

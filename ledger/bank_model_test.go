@@ -700,6 +700,9 @@ func (r *run) write(did string) {
 	for _, h := range c.Holds {
 		r.rows["h"+string(h.Reservation.ID[:])] = wire.Marshal(h)
 	}
+	for _, s := range c.Spendings {
+		r.rows["s"+string(s.Account[:])] = wire.Marshal(s)
+	}
 	for _, d := range c.Deposits {
 		r.rows["d"+d.Ref] = wire.Marshal(d)
 	}
@@ -717,6 +720,8 @@ func (r *run) reload(did string) {
 			s.Accounts = append(s.Accounts, load[ledger.Account](r.t, row))
 		case 'h':
 			s.Holds = append(s.Holds, load[ledger.Hold](r.t, row))
+		case 's':
+			s.Spendings = append(s.Spendings, load[ledger.Spending](r.t, row))
 		case 'd':
 			s.Deposits = append(s.Deposits, load[ledger.Deposit](r.t, row))
 		}

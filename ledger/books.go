@@ -161,6 +161,7 @@ type Changes struct {
 	Payouts   []PayoutReceipt
 	Transfers []TransferReceipt
 	Shortages []Shortage
+	Spendings []Spending
 	Entries   []Entry
 	Head      Head
 }
@@ -168,7 +169,7 @@ type Changes struct {
 // Empty reports whether nothing has changed.
 func (c Changes) Empty() bool {
 	return len(c.Accounts) == 0 && len(c.Holds) == 0 && len(c.Deposits) == 0 && len(c.Payouts) == 0 && len(c.Transfers) == 0 &&
-		len(c.Shortages) == 0 && len(c.Entries) == 0
+		len(c.Shortages) == 0 && len(c.Spendings) == 0 && len(c.Entries) == 0
 }
 
 // Changes is what has changed since the last call of it.
@@ -186,6 +187,10 @@ func (b *Bank) Changes() Changes {
 	for _, a := range slices.SortedFunc(maps.Keys(b.lacking), identity.Address.Compare) {
 		c.Shortages = append(c.Shortages, b.shortages[a])
 	}
+	for _, a := range slices.SortedFunc(maps.Keys(b.spent), identity.Address.Compare) {
+		c.Spendings = append(c.Spendings, b.spendings[a])
+	}
+	clear(b.spent)
 	b.received, b.given, b.entries = nil, nil, nil
 	clear(b.touched)
 	clear(b.held)
@@ -202,6 +207,7 @@ type Snapshot struct {
 	Payouts   []PayoutReceipt
 	Transfers []TransferReceipt
 	Shortages []Shortage
+	Spendings []Spending
 	Head      Head
 }
 
@@ -218,6 +224,7 @@ func (b *Bank) Snapshot() Snapshot {
 	s.Payouts = slices.SortedFunc(maps.Values(b.payouts), func(x, y PayoutReceipt) int { return compareIDs(x.ID, y.ID) })
 	s.Transfers = slices.SortedFunc(maps.Values(b.transfers), func(x, y TransferReceipt) int { return compareIDs(x.ID, y.ID) })
 	s.Shortages = slices.SortedFunc(maps.Values(b.shortages), func(x, y Shortage) int { return x.Notice.Consumer.Compare(y.Notice.Consumer) })
+	s.Spendings = slices.SortedFunc(maps.Values(b.spendings), func(x, y Spending) int { return x.Account.Compare(y.Account) })
 	return s
 }
 
@@ -251,6 +258,9 @@ func (b *Bank) Restore(s Snapshot) error {
 	}
 	for _, r := range s.Transfers {
 		b.transfers[r.ID] = r
+	}
+	for _, x := range s.Spendings {
+		b.spendings[x.Account] = x
 	}
 	for _, x := range s.Shortages {
 		b.shortages[x.Notice.Consumer] = x

@@ -82,6 +82,7 @@ func (b *Bank) ShortageOf(consumer identity.Address) (Shortage, bool) {
 // Watch looks after an account's funds: it gives a notice when they run short, and ends the shortage when money has come in
 // that pays the policy's least minutes of its cheapest lease, or when no lease is left. It reports whether anything changed.
 func (b *Bank) Watch(p member.Policy, consumer identity.Address, now member.Time) (Shortage, bool) {
+	b.roll(consumer, now)
 	s, stands := b.ShortageOf(consumer)
 	if stands {
 		if !b.relieved(p, s) {

@@ -44,6 +44,7 @@ type Hold struct {
 	Receipt     SettleReceipt `cbor:"11,keyasint"` // last one given; zero before the first
 	Rest        bool          `cbor:"12,keyasint"` // its pod is stopped, says its host: it wants no more than Keep ahead
 	Keep        Amount        `cbor:"13,keyasint"` // what the host left ahead of what is owed, for storage
+	Kin         bool          `cbor:"14,keyasint"` // its parties have one owner or sponsor: it counts for no limit
 }
 
 // Open reports whether the reservation still pays.

@@ -43,6 +43,12 @@ func (b *Bank) Reserve(p member.Policy, r Reserve, quoted Rate, now member.Time)
 	if available < needed {
 		return Reservation{}, short(needed, available)
 	}
+	room := b.Room(r.Consumer, now)
+	if room < needed {
+		return Reservation{}, refuse(CodeLimit, "the account's own limit of %s a day leaves %s, the start sets %s aside",
+			b.SpendingOf(r.Consumer).Limit.Daily.Text(), room.Text(), needed.Text())
+	}
+	limit = min(limit, room)
 	h := Hold{State: HoldOpen, Budget: r.Budget, Active: now, Reservation: Reservation{
 		ID: r.Reservation, Seq: 1, Operator: b.operator, Consumer: r.Consumer, By: r.By, Host: r.Host, Lease: r.Lease,
 		MaxRate: r.MaxRate, Opened: now, RedeemBy: now + RedeemWithin,
@@ -120,11 +126,11 @@ func (b *Bank) Raise(p member.Policy, id wire.ID, now member.Time) (Reservation,
 	if !ok || !h.Open() || h.CloseAt != 0 || now >= h.Reservation.RedeemBy {
 		return h.Reservation, false
 	}
-	limit := h.Reservation.Cap
+	limit, room := h.Reservation.Cap, b.Room(h.Reservation.Consumer, now)
 	if h.Rest {
-		limit += b.keepUp(p, h)
+		limit += min(room, b.keepUp(p, h))
 	} else if more := b.more(p, h); b.worth(p, h, more) {
-		limit += more
+		limit += min(room, more)
 	}
 	renew := now-h.Active < RedeemWithin/2 && h.Reservation.RedeemBy-now < RedeemWithin/2
 	if limit == h.Reservation.Cap && !renew {
@@ -258,6 +264,14 @@ func (b *Bank) Lower(l Lower, now member.Time) (Reservation, error) {
 	}
 	h.Reservation.Seq++
 	return b.recap(h, l.Cap, EntryLower, now)
+}
+
+// Kin notes that the parties of a reservation are of one owner or sponsor: what is settled on it earns no higher limit.
+func (b *Bank) Kin(id wire.ID) {
+	if h, ok := b.holds[id]; ok && !h.Kin {
+		h.Kin = true
+		b.store(h)
+	}
 }
 
 // Wake ends the rest of a reservation: its pod is to be started.

@@ -209,6 +209,10 @@ func (b *Bank) pay(p member.Policy, h Hold, release bool, now member.Time) (Sett
 	} else {
 		back = Entry{}
 	}
+	if s := b.SpendingOf(r.Consumer); due > 0 && !h.Kin {
+		s.Trade = satAdd(s.Trade, due)
+		b.spend(s)
+	}
 	// Both entries only move what the hold has reserved, within totals that Deposit bounded: they cannot fail apart.
 	if err := b.commit(settle, &h); err != nil {
 		return SettleReceipt{}, err

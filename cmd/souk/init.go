@@ -24,12 +24,12 @@ import (
 // initFlags are those of 'init'.
 type initFlags struct {
 	homeFlags
-	role                string
-	market              string
-	testnet             bool
-	fee, minDeposit     string
-	stopFunds, dataHold uint32 // minutes
-	slot                spanValue
+	role                                     string
+	market                                   string
+	testnet                                  bool
+	fee, minDeposit, spendFloor, spendGrowth string
+	stopFunds, dataHold                      uint32 // minutes
+	slot                                     spanValue
 }
 
 func initCommand(e *env) *cobra.Command {
@@ -46,6 +46,8 @@ func initCommand(e *env) *cobra.Command {
 	c.Flags().StringVar(&f.market, "market", "", "name of the market to found")
 	c.Flags().BoolVar(&f.testnet, "testnet", false, "a market for trying things: simulated GPUs and plain processes are allowed")
 	c.Flags().StringVar(&f.fee, "fee", "", "your share of what hosts earn, as in 2.5% (default none)")
+	c.Flags().StringVar(&f.spendFloor, "spend-floor", "", "most that a new consumer's pods may cost per hour, credits; 0: no limit (default 20)")
+	c.Flags().StringVar(&f.spendGrowth, "spend-growth", "", "by how much of what it has settled that grows (default 10%)")
 	c.Flags().StringVar(&f.minDeposit, "min-deposit", "", "smallest deposit, credits (default 10)")
 	c.Flags().Uint32Var(&f.stopFunds, "stop-funds", 10, "minutes of funds under which an account's pods stop")
 	c.Flags().Uint32Var(&f.dataHold, "data-hold", 2880, "minutes for which volumes outlive their funds or their lease")
@@ -119,10 +121,20 @@ func (f *initFlags) found(ctx context.Context, e *env, cfg config.Config, k *key
 		Salt: newID(), Name: f.market, Key: hex.EncodeToString(key[:]), Testnet: f.testnet,
 		Slot: uint16(time.Duration(f.slot) / time.Second), Alias: cfg.Alias, StopFunds: &f.stopFunds, DataHold: &f.dataHold,
 	}
-	if founding.Fee, err = f.share(); err == nil && f.minDeposit != "" {
-		var least ledger.Amount
-		least, err = ledger.ParseAmount(f.minDeposit)
-		founding.MinDeposit = &least
+	if founding.Fee, err = parts("fee", f.fee); err == nil && f.spendGrowth != "" {
+		var grow uint32
+		grow, err = parts("spend-growth", f.spendGrowth)
+		founding.SpendGrow = &grow
+	}
+	for _, x := range []struct {
+		text string
+		to   **ledger.Amount
+	}{{f.minDeposit, &founding.MinDeposit}, {f.spendFloor, &founding.SpendFloor}} {
+		if err == nil && x.text != "" {
+			var a ledger.Amount
+			a, err = ledger.ParseAmount(x.text)
+			*x.to = &a
+		}
 	}
 	if err == nil {
 		st, err = n.Found(ctx, founding)
@@ -133,16 +145,16 @@ func (f *initFlags) found(ctx context.Context, e *env, cfg config.Config, k *key
 	return st, err
 }
 
-// share is the fee in parts per million.
-func (f *initFlags) share() (uint32, error) {
-	if f.fee == "" {
+// parts is a percentage in parts per million.
+func parts(flag, percent string) (uint32, error) {
+	if percent == "" {
 		return 0, nil
 	}
-	whole, err := ledger.ParseAmount(strings.TrimSuffix(f.fee, "%")) // percent, with nine decimals
-	if err != nil || !strings.HasSuffix(f.fee, "%") || whole%(ledger.Credit/10_000) != 0 {
-		return 0, usageError("", "--fee wants a share of at most 50%%, as in 2.5%%")
+	whole, err := ledger.ParseAmount(strings.TrimSuffix(percent, "%")) // with nine decimals
+	if err != nil || !strings.HasSuffix(percent, "%") || whole%(ledger.Credit/10_000) != 0 {
+		return 0, usageError("", "--%s wants a share, as in 2.5%%", flag)
 	}
-	return uint32(min(whole/(ledger.Credit/10_000), 1_000_001)), nil
+	return uint32(min(whole/(ledger.Credit/10_000), 10_000_001)), nil
 }
 
 func (m made) show(e *env) error {

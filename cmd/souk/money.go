@@ -211,3 +211,71 @@ func lineList() listing[api.Line] {
 	cols = append(cols, column[api.Line]{head: "AVAILABLE AFTER $", right: true, of: func(v api.Line) string { return v.Available.Text() }})
 	return listing[api.Line]{key: func(v api.Line) string { return strconv.FormatUint(v.Entry, 10) }, columns: cols}
 }
+
+func limitCommand(e *env) *cobra.Command {
+	var hourly, daily string
+	set := &cobra.Command{
+		Use: "set [--hourly AMOUNT] [--daily AMOUNT]", Short: "Have the bank hold this account to a limit, whether this node is up or not", Args: cobra.NoArgs,
+		Long: "Set replaces both limits of this account; one that is left out is lifted. Nothing is started that would make all that is up cost more per\n" +
+			"hour, and no more is set aside for hosts than the limit of a day leaves: pods stop when that is used up. A day is 1,440 minutes of the market.",
+		RunE: e.asking(func(ctx context.Context, c *api.Client, _ []string) error {
+			var l api.OwnLimit
+			for _, x := range []struct {
+				text string
+				to   *ledger.Amount
+			}{{hourly, (*ledger.Amount)(&l.Hourly)}, {daily, &l.Daily}} {
+				if x.text == "" {
+					continue
+				}
+				a, err := ledger.ParseAmount(x.text)
+				if err != nil {
+					return usageError("", "%s", trim(err))
+				}
+				*x.to = a
+			}
+			v, err := c.SetLimit(ctx, l)
+			if err != nil {
+				return err
+			}
+			return e.showLimit(v, false)
+		}),
+	}
+	set.Flags().StringVar(&hourly, "hourly", "", "most that all that is up may cost per hour, credits")
+	set.Flags().StringVar(&daily, "daily", "", "most in a day, credits")
+	var explain bool
+	show := &cobra.Command{
+		Use: "show", Short: "What this account may spend", Args: cobra.NoArgs,
+		RunE: e.asking(func(ctx context.Context, c *api.Client, _ []string) error {
+			v, err := c.Limit(ctx)
+			if err != nil {
+				return err
+			}
+			return e.showLimit(v, explain)
+		}),
+	}
+	show.Flags().BoolVar(&explain, "explain", false, "say what the limit is made of")
+	return noun("limit", "What this account may spend", set, show)
+}
+
+func (e *env) showLimit(v ledger.Ceiling, explain bool) error {
+	per := func(a ledger.Amount, unit string) string {
+		if a == 0 {
+			return "no limit"
+		}
+		return money(a) + " $" + unit
+	}
+	facts := []fact{{"per hour", per(ledger.Amount(v.Hourly), "/h")}, {"per day", per(v.Daily, "")}}
+	if v.Daily > 0 {
+		facts = append(facts, fact{"settled today", money(v.Today) + " $"})
+	}
+	if explain {
+		rule := "none"
+		if v.Rule > 0 {
+			rule = fmt.Sprintf("%s $/h = %s for a new account + %s of the %s $ that it has settled with hosts of others",
+				money(ledger.Amount(v.Rule)), money(ledger.Amount(v.Floor)), share(v.Growth), money(v.Trade))
+		}
+		facts = append(facts, fact{"the market's rule", rule}, fact{"granted by the operator", per(ledger.Amount(v.Granted), "/h, in place of the rule")},
+			fact{"your own", per(ledger.Amount(v.Own), "/h")})
+	}
+	return e.one(v, money(ledger.Amount(v.Hourly)), facts...)
+}

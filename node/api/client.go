@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"souk/ledger"
 	"souk/node/core/consumer"
 	"souk/node/core/host"
 	"souk/node/core/observer"
@@ -450,4 +451,14 @@ func (c *Client) Decide(ctx context.Context, id, verb string, o Outcome) (operat
 // Statement is every entry of the bank's journal about one account.
 func (c *Client) Statement(ctx context.Context, addr string) ([]Line, error) {
 	return call[[]Line](ctx, c, "GET", at("operator", "statements", addr), nil)
+}
+
+// Limit is what the account may spend.
+func (c *Client) Limit(ctx context.Context) (ledger.Ceiling, error) {
+	return call[ledger.Ceiling](ctx, c, "GET", at("limit"), nil)
+}
+
+// SetLimit has the bank hold the account to a limit of its own.
+func (c *Client) SetLimit(ctx context.Context, l OwnLimit) (ledger.Ceiling, error) {
+	return call[ledger.Ceiling](ctx, c, "PUT", at("limit"), l)
 }

@@ -28,13 +28,21 @@ type Founding struct {
 	Fee        uint32         `json:"feePpm,omitempty" maximum:"500000" doc:"the operator's share of what hosts earn, parts per million"`
 	MinDeposit *ledger.Amount `json:"minDeposit,omitempty" doc:"smallest deposit, credits; none: 10"`
 	StopFunds  *uint32        `json:"stopFundsMinutes,omitempty" doc:"minutes of funds under which an account's pods stop; none: 10"`
+	SpendFloor *ledger.Amount `json:"spendFloor,omitempty" doc:"most that a new consumer's pods may cost per hour, credits; 0: no limit; none: 20"`
+	SpendGrow  *uint32        `json:"spendGrowthPpm,omitempty" maximum:"10000000" doc:"by how much of what it has settled that grows, parts per million; none: a tenth"`
 	DataHold   *uint32        `json:"dataHoldMinutes,omitempty" doc:"minutes for which data outlives its funds or its lease; none: 2880"`
 }
 
 // policy is the market's first.
 func (f Founding) policy(self identity.Address, now member.Time, slot uint16) member.Policy {
 	p := member.DefaultPolicy(self, now).ForSlot(slot)
-	p.Fee = f.Fee
+	p.Fee, p.SpendFloor, p.SpendGrowth = f.Fee, int64(20*ledger.Credit), 100_000
+	if f.SpendFloor != nil {
+		p.SpendFloor = int64(*f.SpendFloor)
+	}
+	if f.SpendGrow != nil {
+		p.SpendGrowth = *f.SpendGrow
+	}
 	if f.MinDeposit != nil {
 		p.MinDeposit = int64(*f.MinDeposit)
 	}

@@ -29,6 +29,12 @@ type TransferOrder struct {
 	Memo   string        `json:"memo,omitempty" maxLength:"128"`
 }
 
+// An OwnLimit is what an account does not want to spend more than.
+type OwnLimit struct {
+	Hourly ledger.Rate   `json:"hourly" doc:"credits per hour, of all that is up; 0: no limit"`
+	Daily  ledger.Amount `json:"daily" doc:"credits in 1,440 minutes of the market; 0: no limit"`
+}
+
 // An Outcome is what became of a payout outside.
 type Outcome struct {
 	Ref    string `json:"ref,omitempty" maxLength:"128" doc:"of the payment outside"`
@@ -62,6 +68,12 @@ func (s *server) moneyRoutes(a huma.API) {
 				return consumer.Payment{}, usage("%v", err)
 			}
 			return do[consumer.Payment](ctx, s.b, consumer.Give{ID: in.Body.ID, To: to, Amount: in.Body.Amount, Earned: in.Body.Earned, Memo: in.Body.Memo})
+		})
+	command[none, ledger.Ceiling](s, a, patient(op("limit", "GET", "/v1/limit", "What the account may spend, and why")),
+		func(*none) any { return consumer.ShowLimit{} })
+	command[struct{ Body OwnLimit }, ledger.Ceiling](s, a, patient(op("set-limit", "PUT", "/v1/limit", "Have the bank hold the account to a limit of its own")),
+		func(in *struct{ Body OwnLimit }) any {
+			return consumer.SetLimit{Hourly: in.Body.Hourly, Daily: in.Body.Daily}
 		})
 	command[none, []consumer.Payment](s, a, patient(op("payments", "GET", "/v1/payments", "Payouts and transfers that this node ordered, and how they stand")),
 		func(*none) any { return consumer.Payments{} })

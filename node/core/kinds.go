@@ -52,6 +52,7 @@ var kinds = map[wire.Kind]kind{
 	wire.KindPayoutReceipt:   of[ledger.PayoutReceipt](),
 	wire.KindTransfer:        of[ledger.Transfer](),
 	wire.KindTransferReceipt: of[ledger.TransferReceipt](),
+	wire.KindLimit:           of[ledger.Limit](),
 	wire.KindFundsNotice:     of[ledger.FundsNotice](),
 	wire.KindForfeit:         of[ledger.Forfeit](),
 	wire.KindTerms:           of[market.Terms](),

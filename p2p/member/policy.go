@@ -40,6 +40,8 @@ type Policy struct {
 	CredentialLife uint32           `cbor:"28,keyasint"` // seconds
 	RenewAfter     uint32           `cbor:"29,keyasint"` // seconds of age at which a credential renews itself
 	Extension      identity.Hash    `cbor:"30,keyasint"`
+	SpendFloor     int64            `cbor:"31,keyasint,omitempty"` // most that a new consumer's pods may cost per hour; 0: no limit
+	SpendGrowth    uint32           `cbor:"32,keyasint,omitempty"` // by how much of what it has settled that grows, parts per million
 }
 
 // Agreement is the default text that a host signs.
@@ -77,7 +79,7 @@ func (p Policy) Validate() error {
 		return errors.New("policy: numbers begin at 1")
 	case p.Fee > 500_000:
 		return errors.New("policy: fee is over half")
-	case p.MinDeposit < 0 || p.DiskRunning < 0 || p.VolumeStopped < 0:
+	case p.MinDeposit < 0 || p.SpendFloor < 0 || p.DiskRunning < 0 || p.VolumeStopped < 0:
 		return errors.New("policy: money is negative")
 	case p.Grace < 5 || p.Grace > 300:
 		return errors.New("policy: grace is 5 to 300 s")

@@ -56,6 +56,7 @@ const (
 	KindPayoutRequest   Kind = 76
 	KindTransfer        Kind = 77
 	KindTransferReceipt Kind = 78
+	KindLimit           Kind = 79
 	KindConsistency     Kind = 80
 )
 
@@ -117,6 +118,7 @@ var kinds = map[Kind]kindInfo{
 	KindPayoutRequest:   {"payout-request", 1024},
 	KindTransfer:        {"transfer", 1024},
 	KindTransferReceipt: {"transfer-receipt", 1024},
+	KindLimit:           {"limit", 1024},
 	KindConsistency:     {"consistency", 4096},
 }
 

@@ -109,6 +109,7 @@ func samples(t testing.TB) []sample {
 		of(k, func(m *ledger.PayoutRequest) { m.Account = me }),
 		of(k, func(m *ledger.Transfer) { m.From = me }),
 		of(k, func(m *ledger.TransferReceipt) { m.Operator = me }),
+		of(k, func(m *ledger.Limit) { m.Account = me }),
 		of(k, func(m *audit.Consistency) { m.Operator, m.Size = me, m.Old+7 }),
 	}
 }

@@ -196,6 +196,10 @@ func (c *Consumer) Local(ctx *step.Context, id uint64, cmd any) bool {
 		c.payOut(ctx, id, m)
 	case Give:
 		c.give(ctx, id, m)
+	case SetLimit:
+		c.setLimit(ctx, id, m)
+	case ShowLimit:
+		c.showLimit(ctx, id)
 	case Payments:
 		c.listPayments(ctx, id)
 	default:

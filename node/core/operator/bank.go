@@ -53,6 +53,10 @@ func (o *Operator) serveBank(ctx *step.Context, r step.Request) {
 		ctx.Reply(r.ID, step.OpOK, o.answer(r.Peer, ctx.Now))
 		return
 	}
+	if r.Op == step.OpLimit {
+		o.limit(ctx, r)
+		return
+	}
 	if o.serveAudit(ctx, r) {
 		return
 	}
@@ -218,7 +222,11 @@ func (o *Operator) reserve(ctx *step.Context, r step.Request) (ledger.Reservatio
 	if no != nil {
 		return none, no
 	}
-	return o.bank.Reserve(p, ask, quoted, ctx.Now)
+	v, err := o.bank.Reserve(p, ask, quoted, ctx.Now)
+	if err == nil && o.kin(ask.Consumer, ask.Host) {
+		o.bank.Kin(v.ID)
+	}
+	return v, err
 }
 
 // mayReserve checks the standing of both sides, and the consumer's own limit.
@@ -228,18 +236,36 @@ func (o *Operator) mayReserve(ctx *step.Context, ask ledger.Reserve) *step.Refus
 	}
 	consumer, _, _ := o.world.Credential(ask.Consumer)
 	host, _, _ := o.world.Credential(ask.Host)
-	burn := ledger.Amount(o.bank.Balance(ask.Consumer, ctx.Now).Burn)
-	total, over := burn.Add(ledger.Amount(ask.MaxRate))
-	limit := ledger.Amount(consumer.HourlyLimit)
 	switch {
 	case !consumer.Roles.Has(member.RoleConsumer):
 		return step.Refuse(step.RefuseNotForYou, "%v is no consumer", ask.Consumer)
 	case o.world.Standing(ask.Host, ctx.Now) != nil || !host.Roles.Has(member.RoleHost):
 		return step.Refuse(step.RefuseMoney, "%v is no host in good standing", ask.Host)
-	case limit > 0 && (over != nil || total > limit):
-		return step.Refuse(step.RefuseLimit, "this lease would make %s an hour; the account's limit is %s", total.Text(), limit.Text())
+	}
+	return o.withinLimit(ctx, ask.Consumer, ask.MaxRate)
+}
+
+// withinLimit refuses to let an account run something more than its limits allow.
+func (o *Operator) withinLimit(ctx *step.Context, who identity.Address, more ledger.Rate) *step.Refusal {
+	limit := o.ceiling(ctx, who).Hourly
+	total, over := ledger.Amount(o.bank.Balance(who, ctx.Now).Burn).Add(ledger.Amount(more))
+	if limit > 0 && (over != nil || total > ledger.Amount(limit)) {
+		return step.Refuse(step.RefuseLimit, "this would make %s an hour, and the account may spend %s: 'souk limit show --explain' says why", total.Text(), limit.Text())
 	}
 	return nil
+}
+
+func (o *Operator) ceiling(ctx *step.Context, who identity.Address) ledger.Ceiling {
+	p, _ := o.world.Policy()
+	c, _, _ := o.world.Credential(who)
+	return o.bank.Ceiling(p, who, ledger.Rate(c.HourlyLimit), ctx.Now)
+}
+
+// kin reports whether two members belong together.
+func (o *Operator) kin(a, b identity.Address) bool {
+	x, _, _ := o.world.Credential(a)
+	y, _, _ := o.world.Credential(b)
+	return a == b || x.Owner == y.Owner || !x.Sponsor.IsZero() && x.Sponsor == y.Sponsor
 }
 
 // quoted checks the host's quote beside the request, and returns the most that it can cost per hour.
@@ -364,6 +390,11 @@ func (o *Operator) refresh(ctx *step.Context, r step.Request) ([]wire.Object, er
 	if shown {
 		if _, err := o.settle(ctx, r); err != nil {
 			return nil, err
+		}
+	}
+	if h.Rest && r.Peer == h.Reservation.Consumer {
+		if no := o.withinLimit(ctx, h.Reservation.Consumer, h.Reservation.MaxRate); no != nil {
+			return nil, no
 		}
 	}
 	o.bank.Wake(h.Reservation.ID)

@@ -45,6 +45,7 @@ type books struct {
 	payouts   *step.Map[wire.ID, ledger.PayoutReceipt]
 	transfers *step.Map[wire.ID, ledger.TransferReceipt]
 	shortages *step.Map[identity.Address, ledger.Shortage]
+	spendings *step.Map[identity.Address, ledger.Spending]
 	head      *step.Cell[ledger.Head]
 }
 
@@ -56,12 +57,13 @@ func newBooks() books {
 		payouts:   step.ByID[ledger.PayoutReceipt](table.Payout),
 		transfers: step.ByID[ledger.TransferReceipt](table.Transfer),
 		shortages: step.ByAddress[ledger.Shortage](table.Shortage),
+		spendings: step.ByAddress[ledger.Spending](table.Spending),
 		head:      step.NewCell[ledger.Head]("bank"),
 	}
 }
 
 func (b books) keepers() []step.Keeper {
-	return []step.Keeper{b.accounts, b.holds, b.deposits, b.payouts, b.transfers, b.shortages, b.head}
+	return []step.Keeper{b.accounts, b.holds, b.deposits, b.payouts, b.transfers, b.shortages, b.spendings, b.head}
 }
 
 // snapshot is the bank that the rows make, in the order of ledger.Bank.Snapshot.
@@ -81,6 +83,9 @@ func (b books) snapshot() ledger.Snapshot {
 	}
 	for _, id := range b.transfers.Keys() {
 		s.Transfers = append(s.Transfers, *b.transfers.Get(id))
+	}
+	for _, a := range b.spendings.Keys() {
+		s.Spendings = append(s.Spendings, *b.spendings.Get(a))
 	}
 	for _, a := range b.shortages.Keys() {
 		s.Shortages = append(s.Shortages, *b.shortages.Get(a))
@@ -115,6 +120,9 @@ func (o *Operator) keep(ctx *step.Context) {
 			ctx.Guard(chain("funds", s.Notice.Consumer[:]), s.Notice.Seq, wire.Draft(s.Notice))
 		}
 		o.books.shortages.Put(s.Notice.Consumer, s)
+	}
+	for _, s := range c.Spendings {
+		o.books.spendings.Put(s.Account, s)
 	}
 	for _, a := range c.Accounts {
 		o.books.accounts.Put(a.Address, a)

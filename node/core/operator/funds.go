@@ -103,6 +103,22 @@ func (o *Operator) transfer(ctx *step.Context, r step.Request) (ledger.TransferR
 	return o.bank.Transfer(t, ctx.Now)
 }
 
+// limit takes an account's own limit, if one comes, and answers with all that bound it.
+func (o *Operator) limit(ctx *step.Context, r step.Request) {
+	if v, ok := step.Find[ledger.Limit](r.Objects); ok {
+		err := from(r, v.Value().Account)
+		if err == nil {
+			_, err = o.bank.SetLimit(v.Value(), ctx.Now)
+		}
+		o.keep(ctx)
+		if err != nil {
+			ctx.Refuse(r.ID, refusal(err))
+			return
+		}
+	}
+	ctx.Reply(r.ID, step.OpOK, o.ceiling(ctx, r.Peer))
+}
+
 // What the operator's user does with payouts. Each is answered with a PayoutView, Payouts with all of them.
 type (
 	// Pay records that a payout has arrived outside, under a reference.

@@ -133,7 +133,8 @@ func (o *Operator) Audit() error {
 
 func same(a, b ledger.Snapshot) bool {
 	return a.Head == b.Head && slices.Equal(a.Accounts, b.Accounts) && slices.Equal(a.Holds, b.Holds) && slices.Equal(a.Deposits, b.Deposits) &&
-		slices.Equal(a.Payouts, b.Payouts) && slices.Equal(a.Transfers, b.Transfers) && slices.Equal(a.Shortages, b.Shortages)
+		slices.Equal(a.Payouts, b.Payouts) && slices.Equal(a.Transfers, b.Transfers) && slices.Equal(a.Shortages, b.Shortages) &&
+		slices.Equal(a.Spendings, b.Spendings)
 }
 
 // Boot begins a run: the market learns where this operator can be reached now.

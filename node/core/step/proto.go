@@ -57,6 +57,7 @@ const (
 	OpReceipt  Op = 48 // body LeaseBody; from the lease's consumer or host → [SettleReceipt], Reservation
 	OpPayout   Op = 49 // PayoutRequest → PayoutReceipt: how it stands; asking again is how to find out
 	OpTransfer Op = 50 // Transfer → TransferReceipt
+	OpLimit    Op = 51 // [Limit] → body ledger.Ceiling: the asker's limits, after its own has been set
 
 	OpCheckpoint  Op = 60 // → Checkpoint: the newest, of now if anything has happened and a minute has passed
 	OpConsistency Op = 61 // body ConsistencyBody → Consistency

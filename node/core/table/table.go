@@ -38,6 +38,7 @@
 //	0x5c  liability       address 20               state
 //	0x5d  checkpoint      operator 20              state
 //	0x5e  evidence        operator 20              state
+//	0x5f  spending        address 20               state
 //	0x60  event           number 8                 log
 //	0x70  config          name                     state
 //	0x71  node            name                     state
@@ -101,7 +102,8 @@ const (
 	Checkpoint   Table = 0x5d
 	Evidence     Table = 0x5e
 
-	Event Table = 0x60
+	Spending Table = 0x5f
+	Event    Table = 0x60
 
 	Config Table = 0x70
 	Node   Table = 0x71
@@ -183,6 +185,7 @@ var layout = map[Table]info{
 	Liability:     {name: "liability", kind: State, fields: []int{address}},
 	Checkpoint:    {name: "checkpoint", kind: State, fields: []int{address}},
 	Evidence:      {name: "evidence", kind: State, fields: []int{address}},
+	Spending:      {name: "spending", kind: State, fields: []int{address}},
 	Event:         {name: "event", kind: Log, fields: []int{number}},
 	Config:        {name: "config", kind: State, fields: []int{free}},
 	Node:          {name: "node", kind: State, fields: []int{free}},
