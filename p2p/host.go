@@ -5,12 +5,14 @@ import (
 	"context"
 	"crypto/hkdf"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -74,27 +76,11 @@ func (n *Node) newHost(key crypto.PrivKey, announce []ma.Multiaddr) (_ host.Host
 	}
 	undo = append(undo, below.Close)
 	bus := eventbus.NewBus()
-	self, err := peer.IDFromPrivateKey(key)
+	net, err := n.newSwarm(key, bus, limits)
 	if err != nil {
 		return nil, err
 	}
-	peers, err := pstoremem.NewPeerstore()
-	if err != nil {
-		return nil, err
-	}
-	undo = append(undo, peers.Close)
-	if err := peers.AddPrivKey(self, key); err != nil {
-		return nil, err
-	}
-	if err := peers.AddPubKey(self, key.GetPublic()); err != nil {
-		return nil, err
-	}
-	net, err := swarm.NewSwarm(self, peers, bus, swarm.WithConnectionGater(n.gate), swarm.WithResourceManager(limits),
-		swarm.WithDialTimeout(dialTimeout), swarm.WithDialRanker(tcpFirst))
-	if err != nil {
-		return nil, err
-	}
-	undo = append(undo, net.Close)
+	undo = append(undo, net.Peerstore().Close, net.Close)
 	transports, err := n.transports(key, below, limits)
 	if err != nil {
 		return nil, err
@@ -123,6 +109,29 @@ func (n *Node) newHost(key crypto.PrivKey, announce []ma.Multiaddr) (_ host.Host
 	}
 	h.Start()
 	return closingHost{h, below}, nil
+}
+
+// newSwarm is the connections, with nothing to make them with yet.
+func (n *Node) newSwarm(key crypto.PrivKey, bus event.Bus, limits network.ResourceManager) (*swarm.Swarm, error) {
+	self, err := peer.IDFromPrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	peers, err := pstoremem.NewPeerstore()
+	if err != nil {
+		return nil, err
+	}
+	err = errors.Join(peers.AddPrivKey(self, key), peers.AddPubKey(self, key.GetPublic()))
+	if err == nil {
+		var s *swarm.Swarm
+		s, err = swarm.NewSwarm(self, peers, bus, swarm.WithConnectionGater(n.gate), swarm.WithResourceManager(limits),
+			swarm.WithDialTimeout(dialTimeout), swarm.WithDialRanker(tcpFirst))
+		if err == nil {
+			return s, nil
+		}
+	}
+	_ = peers.Close()
+	return nil, err
 }
 
 // transports are the ways in and out: TCP, secured with Noise or TLS and shared by yamux, and QUIC.
