@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"errors"
 
 	"souk/node/core/table"
 	"souk/node/crash"
@@ -11,7 +12,8 @@ import (
 // together cost one sync of the journal, unless they hold nothing but replicas, and one of the index; more batches are cut
 // into several groups, between batches, never within one.
 //
-// It fails with *SignedTwice, *TooLarge or ErrDiskFull before anything is written. After any other error some batches may
+// It fails with *SignedTwice, *TooLarge or ErrDiskFull before anything is written; with ErrDiskFull no Done is called, and the
+// same batches may be committed again when there is room. After any other error some batches may
 // be durable and some not; each one's Done says what is known, and the store takes no more.
 //
 // One goroutine at a time may commit; two at once are a bug of the node, and Commit panics.
@@ -21,7 +23,9 @@ func (s *Store) Commit(batches []Batch) error {
 	}
 	defer s.committing.Store(false)
 	if err := s.admit(batches); err != nil {
-		finish(batches, err)
+		if !errors.Is(err, ErrDiskFull) {
+			finish(batches, err)
+		}
 		return err
 	}
 	for len(batches) > 0 {
@@ -29,6 +33,7 @@ func (s *Store) Commit(batches []Batch) error {
 		if s.failed == nil {
 			s.failed = s.write(batches[:n])
 		}
+		crash.Here("group.written")
 		finish(batches[:n], s.failed)
 		batches = batches[n:]
 	}

@@ -2,7 +2,11 @@ package store
 
 import (
 	"context"
+	"errors"
 	"sync"
+	"time"
+
+	"souk/node/crash"
 )
 
 // A Sink makes batches durable and calls their Done: a Store, or a Memory.
@@ -26,6 +30,7 @@ type Committer struct {
 	queue          []Batch   // in the order of submission
 	records, bytes int       // of queue
 	stopping       bool      // no more is taken
+	stalled        bool      // the disk is full, and a group waits for room
 	err            error     // why
 }
 
@@ -36,7 +41,7 @@ func NewCommitter(s Sink) *Committer {
 	return c
 }
 
-// Run commits what is submitted until ctx ends or the store fails. When ctx ends it still commits what has been
+// Run commits what is submitted until ctx ends or the store fails. On a full disk nothing is lost: it waits for room. When ctx ends it still commits what has been
 // submitted, and returns nil; when the store fails it returns the error. In both cases later batches, and after a failure
 // those in the queue, get their Done with an error: ErrClosed or the store's.
 func (c *Committer) Run(ctx context.Context) error {
@@ -47,12 +52,49 @@ func (c *Committer) Run(ctx context.Context) error {
 		if !more {
 			return nil
 		}
-		if err := c.sink.Commit(group); err != nil {
+		crash.Here("group.begin")
+		err := c.sink.Commit(group)
+		crash.Here("group.end")
+		for errors.Is(err, ErrDiskFull) && c.waits() {
+			err = c.sink.Commit(group)
+		}
+		if errors.Is(err, ErrDiskFull) {
+			finish(group, err)
+		}
+		if err != nil {
 			c.end(err)
 			c.abandon(err)
 			return err
 		}
 	}
+}
+
+// roomEvery is how often a committer looks whether a full disk has room again.
+const roomEvery = time.Second
+
+// waits lets a moment pass on a full disk. It is false when the committer is to end.
+func (c *Committer) waits() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stalled = true
+	wake := time.AfterFunc(roomEvery, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.stalled = false
+		c.changed.Broadcast()
+	})
+	defer wake.Stop()
+	for c.stalled && !c.stopping {
+		c.changed.Wait()
+	}
+	return !c.stopping
+}
+
+// Stalled reports whether what was submitted waits for room on the disk. Any goroutine may ask.
+func (c *Committer) Stalled() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stalled
 }
 
 // Submit hands over a batch; its rows must not be changed afterwards. It blocks while the queue is full. Done is called

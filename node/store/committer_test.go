@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // gate is a Sink that lets a group through when told, with the error it is told.
@@ -20,7 +21,9 @@ type gate struct {
 func (g *gate) Commit(batches []Batch) error {
 	g.groups = append(g.groups, batches)
 	err := <-g.pass
-	finish(batches, err)
+	if !errors.Is(err, ErrDiskFull) {
+		finish(batches, err)
+	}
 	return err
 }
 
@@ -181,4 +184,40 @@ func TestManySubmittersOneStore(t *testing.T) {
 		t.Errorf("400 batches of 8 writers took %d frames: nothing was gathered", frames)
 	}
 	closed(t, s)
+}
+
+// A full disk keeps what was submitted waiting, and loses nothing of it.
+func TestAFullDiskStallsTheCommitter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &gate{pass: make(chan error, 8)}
+		c := NewCommitter(g)
+		ended := running(t.Context(), c)
+		told := make(chan error, 2)
+		b := numbered(1)
+		b.Done = func(err error) { told <- err }
+		g.pass <- ErrDiskFull
+		g.pass <- ErrDiskFull
+		c.Submit(b)
+		synctest.Wait()
+		if !c.Stalled() || len(told) != 0 || len(g.groups) != 1 {
+			t.Fatalf("stalled %v, %d told, %d tries", c.Stalled(), len(told), len(g.groups))
+		}
+		begun := time.Now()
+		g.pass <- nil
+		if err := <-told; err != nil || time.Since(begun) != 2*roomEvery || len(g.groups) != 3 {
+			t.Errorf("Done %v after %v and %d tries, want nil after %v and 3", err, time.Since(begun), len(g.groups), 2*roomEvery)
+		}
+		g.pass <- ErrDiskFull // and a node that ends meanwhile says that it was not written
+		last := numbered(2)
+		last.Done = func(err error) { told <- err }
+		c.Submit(last)
+		synctest.Wait()
+		c.end(ErrClosed)
+		if err := <-ended; !errors.Is(err, ErrDiskFull) {
+			t.Errorf("Run: %v", err)
+		}
+		if err := <-told; !errors.Is(err, ErrDiskFull) {
+			t.Errorf("Done of what was not written: %v", err)
+		}
+	})
 }

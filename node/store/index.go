@@ -43,6 +43,9 @@ func openIndex(dir string, log *slog.Logger) (ix *index, err error) {
 			ix, err = nil, &Damaged{Dir: dir, Cause: fmt.Errorf("badger panicked: %v", p)}
 		}
 	}()
+	if err := checkTables(dir); err != nil {
+		return nil, &Damaged{Dir: dir, Cause: err}
+	}
 	db, err := badger.Open(lean(dir, log))
 	if err != nil {
 		return nil, &Damaged{Dir: dir, Cause: err}

@@ -73,22 +73,16 @@ type tail struct {
 	last Position // of the last good frame
 }
 
-// readJournal walks the journal's frames from the segment that holds frame number `from` on, checks every one, and calls each
-// with those behind `from`. It changes nothing. At frame `from` it compares the hash.
+// readJournal walks all of the journal's frames, checks every one, and calls each with those behind number `from`. It changes
+// nothing. At frame `from` it compares the hash.
 func readJournal(dir string, from Position, each func(Position, []Row, []Guard) error) (tail, error) {
 	list, err := segments(dir)
 	if err != nil || len(list) == 0 {
 		return tail{}, err
 	}
-	start := 0
-	for i, s := range list {
-		if s.first <= from.Number {
-			start = i
-		}
-	}
 	var t tail
-	for i, s := range list[start:] {
-		t, err = readSegment(s, from, t, i == 0, start+i == len(list)-1, each)
+	for i, s := range list {
+		t, err = readSegment(s, from, t, i == 0, i == len(list)-1, each)
 		if err != nil {
 			return t, err
 		}

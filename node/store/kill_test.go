@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	osexec "os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -16,9 +17,20 @@ import (
 // The test binary, started again with this variable naming a home, is a node that commits until it is killed.
 const childHome = "SOUK_STORE_TEST_HOME"
 
+// childBackup names a file that it is to make a backup in first.
+const childBackup = "SOUK_STORE_TEST_BACKUP"
+
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childHome); dir != "" {
-		if err := commitUntilKilled(dir); err != nil {
+		if err := errors.Join(unsynced(), os.MkdirAll(dir, 0o700)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		commits := commitUntilKilled
+		if os.Getenv("SOUK_STORE_TEST_COMMITS") != "" {
+			commits = endless
+		}
+		if err := commits(dir); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -27,10 +39,17 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// unsynced turns syncing off in a child that is to show what it is good for.
+var unsynced = func() error { return nil }
+
+// endless is a child that commits until it is told to end.
+var endless func(dir string) error
+
 // tiny makes the child pass rotation and growth often.
 func tiny() Options {
 	o := quiet
 	o.SegmentSize = 20_000
+	o.Repair = func(l Loss) []Row { return []Row{{Key: noteKey, Value: []byte(l.String())}} }
 	return o
 }
 
@@ -40,6 +59,11 @@ func commitUntilKilled(dir string) error {
 	s, err := Open(dir, tiny())
 	if err != nil {
 		return err
+	}
+	if path := os.Getenv(childBackup); path != "" {
+		if _, err := s.BackupFile(path, Manifest{}); err != nil {
+			return err
+		}
 	}
 	next, _, _ := s.Guarded([]byte("bank"))
 	ctx, stop := context.WithCancel(context.Background())
@@ -112,7 +136,11 @@ func whole(t *testing.T, dir string, acknowledged uint64) {
 	if err := s.Check(); err != nil {
 		t.Errorf("Check: %v", err)
 	}
-	if r := s.Recovery(); r.Replayed > 1 {
+	if _, err := s.Get(noteKey); err == nil {
+		t.Error("it is in quarantine")
+	}
+	renewed, _ := filepath.Glob(filepath.Join(dir, "db.damaged-*")) // then the whole index is made anew
+	if r := s.Recovery(); r.Replayed > 1 && len(renewed) == 0 {
 		t.Errorf("the index lacked %d frames, want at most 1", r.Replayed)
 	}
 }

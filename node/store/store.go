@@ -14,7 +14,13 @@
 //	index ahead of the journal   quarantine: the journal was cut, damaged at its end, or exchanged
 //	another frame at one place   quarantine
 //	a bad frame, good ones after damage (Corrupt): never repaired by cutting
+//	an index that does not open  damage (Damaged)
 //	a bad frame, nothing after   a write that a crash tore and nobody acknowledged: cut off
+//
+// With Options.Repair, Open mends: a damaged part is made again from the other, where that has everything (renew.go puts a new
+// journal into place). Where both lack something, the home goes back to the newest state that is known whole, all guards
+// that can be read are kept, and Recovery.Lost says what is gone; the node's own rows say it for good. The same way a backup is
+// restored, which is a journal in one file (backup.go).
 //
 // A home looks so: lock, db/ (Badger), journal/0000000000000001.journal and further segments, each named by its first
 // frame in hexadecimal. Keys are laid out in package table.
@@ -68,6 +74,9 @@ type Options struct {
 	MinFree int64
 	// SegmentSize is the size in bytes over which a journal segment is followed by a new one. 0 is 64 MiB.
 	SegmentSize int64
+	// Repair lets Open mend what is damaged. It gives the rows that are to say, in a home that lost something for good, what
+	// that is. Nil: Open changes nothing of a damaged home, and fails.
+	Repair func(Loss) []Row
 }
 
 func (o Options) withDefaults() Options {
@@ -90,6 +99,12 @@ type Recovery struct {
 	// Replayed is how many journal frames the index lacked. One is what a crash between the two leaves. More means that
 	// the index had lost acknowledged writes; they are back, but its newest replicas may be missing.
 	Replayed int
+	// Rebuilt: the index was damaged, and is made again from the journal.
+	Rebuilt bool
+	// Renewed: the journal was damaged, and is written again from the index, which had everything.
+	Renewed bool
+	// Lost is what neither had. The rows that Options.Repair gave for it are in the store.
+	Lost *Loss
 }
 
 // A Store is one home's durable state. One goroutine at a time commits, usually a Committer's; any may read.
@@ -113,20 +128,43 @@ type Store struct {
 // two contradict each other.
 func Open(dir string, opts Options) (*Store, error) {
 	s := &Store{dir: dir, opts: opts.withDefaults()}
-	for _, d := range []string{dir, s.journalDir(), s.indexDir()} {
-		if err := os.MkdirAll(d, 0o700); err != nil {
-			return nil, fmt.Errorf("store: making the home: %w", err)
-		}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("store: making the home: %w", err)
 	}
 	lock, err := lockDir(dir)
 	if err != nil {
 		return nil, err
 	}
 	s.lock = lock
-	if err := s.open(); err != nil {
+	err = s.mend()
+	if err == nil {
+		err = s.open()
+	}
+	if err != nil && s.opts.Repair != nil && repairable(err) {
+		if err = errors.Join(s.closeFiles(), s.repair(err)); err == nil {
+			err = errors.Join(s.folders(), s.open())
+		}
+	}
+	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// mend finishes what an opening before this one began.
+func (s *Store) mend() error {
+	found, err := adopt(s.dir)
+	s.recovery.Renewed = found
+	return errors.Join(err, s.folders())
+}
+
+func (s *Store) folders() error {
+	for _, d := range []string{s.journalDir(), s.indexDir()} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return fmt.Errorf("store: making the home: %w", err)
+		}
+	}
+	return nil
 }
 
 // Rebuild opens the home dir with a new index, made from the journal alone. The old one is kept beside it, as
@@ -232,6 +270,17 @@ func (s *Store) loadMarks() error {
 
 func (s *Store) report() {
 	log := s.opts.Log
+	switch r := s.recovery; {
+	case r.Lost != nil:
+		log.Error("the journal was damaged and something is lost: in quarantine", "lost", r.Lost.String())
+		return
+	case r.Rebuilt:
+		log.Warn("the index was damaged; it is made again from the journal, and the old one kept as db.damaged-*", "frames", r.Replayed)
+		return
+	case r.Renewed:
+		log.Warn("the journal is written anew; the old one is kept as journal.damaged-*")
+		return
+	}
 	if s.recovery.Cut > 0 {
 		log.Info("cut a torn write off the journal", "bytes", s.recovery.Cut)
 	}
@@ -292,16 +341,19 @@ func (s *Store) Position() Position { return s.journal.last }
 
 // Room fails with ErrDiskFull when the file system has less room than Options.MinFree. A node asks before it promises
 // something new, so that what it has promised can still be written.
-func (s *Store) Room() error {
-	if s.opts.MinFree < 0 {
+func (s *Store) Room() error { return Room(s.dir, s.opts.MinFree) }
+
+// Room fails with ErrDiskFull when the file system of a folder has less room than so many bytes. Under 0 is no check.
+func Room(dir string, least int64) error {
+	if least < 0 {
 		return nil
 	}
-	free, err := freeSpace(s.dir)
+	free, err := freeSpace(dir)
 	switch {
 	case err != nil:
 		return fmt.Errorf("store: asking for free space: %w", err)
-	case free < s.opts.MinFree:
-		return fmt.Errorf("%w: %d MiB left, want %d", ErrDiskFull, free>>20, s.opts.MinFree>>20)
+	case free < least:
+		return fmt.Errorf("%w: %d MiB left, want %d", ErrDiskFull, free>>20, least>>20)
 	}
 	return nil
 }
@@ -318,6 +370,12 @@ func (s *Store) Check() error {
 
 // Close ends the store and frees the home. Reads and commits must have ended.
 func (s *Store) Close() error {
+	err := s.closeFiles()
+	s.failed = ErrClosed
+	return errors.Join(err, s.lock.Close())
+}
+
+func (s *Store) closeFiles() error {
 	var errs []error
 	if s.index != nil {
 		errs = append(errs, s.index.close())
@@ -325,6 +383,6 @@ func (s *Store) Close() error {
 	if s.journal != nil {
 		errs = append(errs, s.journal.close())
 	}
-	s.failed = ErrClosed
-	return errors.Join(append(errs, s.lock.Close())...)
+	s.index, s.journal = nil, nil
+	return errors.Join(errs...)
 }
