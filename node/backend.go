@@ -19,6 +19,7 @@ import (
 	"souk/node/core/observer"
 	"souk/node/core/step"
 	"souk/node/core/table"
+	"souk/node/crash"
 	"souk/p2p"
 	"souk/p2p/identity"
 	"souk/p2p/wire"
@@ -37,6 +38,7 @@ func (n *Node) Backend() api.Backend { return backend{n} }
 func (n *Node) Do(ctx context.Context, cmd any) (any, error) {
 	id, outcome, done := n.await()
 	defer done()
+	crash.Here("command.begin")
 	if !n.offer(step.Local{ID: id, Cmd: cmd}) {
 		return nil, step.Fail(step.ProblemTimeout, "try again in a moment", "the node has too much to do")
 	}
@@ -44,6 +46,7 @@ func (n *Node) Do(ctx context.Context, cmd any) (any, error) {
 	defer cancel()
 	select {
 	case o := <-outcome:
+		crash.Here("command.end")
 		return o.answer.Value, o.answer.Err
 	case <-ctx.Done():
 		return nil, step.Fail(step.ProblemTimeout, "the node goes on with it; 'souk events' tells", "no answer in time")
@@ -63,6 +66,7 @@ func (b backend) Info(ctx context.Context) api.Info {
 		Home: n.opts.Config.Home, Runtime: name, Engine: engine, Height: n.height.Load(),
 	}
 	info.LastEvent, _ = n.events.news()
+	info.Stalled = n.committer.Stalled()
 	for _, p := range n.net.Peers() {
 		dir := "out"
 		if p.Inbound {

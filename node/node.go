@@ -96,7 +96,7 @@ func New(o Options) (*Node, error) {
 		inbox: make(chan step.Input, inboxSize), released: make(chan *release, 1024), signers: make(chan struct{}, signersAtOnce),
 		ready: make(chan struct{}), closed: context.Background(), keep: map[identity.Address]identity.PublicKey{}, waiting: map[uint64]chan<- waitOutcome{},
 	}
-	s, err := store.Open(o.Config.Home, store.Options{Log: o.Log})
+	s, err := store.Open(o.Config.Home, storeOptions(o.Config, o.Log))
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", o.Config.Home, err)
 	}
@@ -159,6 +159,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.net.Run(run) })
 	g.Go(func() error { return n.pods.run(run) })
 	g.Go(func() error { return n.watchInventory(run) })
+	g.Go(func() error { return n.watchRoom(run) })
 	above.Go(func() error {
 		err := api.ServeOn(run, socket, n.Backend(), n.log)
 		if err != nil && run.Err() == nil {

@@ -46,6 +46,7 @@ const (
 	ProtoLease   Protocol = "/souk/lease/1"   // consumer and host: quotes, accepts, commands, minutes
 	ProtoBank    Protocol = "/souk/bank/1"    // member and bank: reservations, settlement, statements
 	ProtoWitness Protocol = "/souk/witness/1" // witness and host: beats over nonces, receipts
+	ProtoHeld    Protocol = "/souk/held/1"    // what a counterparty holds that the asker has signed
 )
 
 // The protocols of long streams.
@@ -61,7 +62,7 @@ const (
 )
 
 var (
-	requestProtocols = []Protocol{ProtoJoin, ProtoSync, ProtoLease, ProtoBank, ProtoWitness}
+	requestProtocols = []Protocol{ProtoJoin, ProtoSync, ProtoLease, ProtoBank, ProtoWitness, ProtoHeld}
 	streamProtocols  = []Protocol{ProtoLogs, ProtoSSH}
 )
 

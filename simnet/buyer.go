@@ -53,8 +53,7 @@ func (b *buyer) book(d operator.Deposit) {
 	w, op := b.n.w, b.n.w.nodes[0]
 	done := false
 	op.local(d, func(_ any, err error) {
-		done = true
-		if err != nil {
+		if done = !resting(err); done && err != nil {
 			w.broken(op, "setup", "a deposit: %v", err)
 		}
 	})

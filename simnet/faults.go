@@ -1,18 +1,25 @@
 package simnet
 
 import (
+	"souk/node/core/step"
 	"souk/p2p/member"
 )
 
 // planFaults begins all that goes wrong.
 func (w *world) planFaults() {
 	f := w.opt.Faults
+	if w.opt.rollback != nil {
+		w.planRollbacks()
+	}
 	for _, n := range w.nodes {
 		if f.Crash > 0 {
 			w.planCrash(n)
 		}
 		if n.host != nil && f.EngineDown > 0 {
 			w.planOutage(n)
+		}
+		if f.DiskFull > 0 {
+			w.planFull(n)
 		}
 	}
 	if f.Partition > 0 {
@@ -55,6 +62,26 @@ func (w *world) planReturn(n *node) {
 		if !n.up {
 			n.boot()
 		}
+	})
+}
+
+// planFull fills a node's disk, and frees it: first it is nearly full, then full, then there is room again.
+func (w *world) planFull(n *node) {
+	room := func(l step.Level) {
+		if n.up {
+			n.step(step.Room{Level: l, Free: 1 << 20, Want: 256 << 20})
+		}
+	}
+	w.plan(w.now+w.faults.about(w.opt.Faults.DiskFull), "full", n.index, func() {
+		if !w.faulty {
+			return
+		}
+		room(step.RoomLow)
+		full := w.faults.between(0, minute)
+		room2 := full + w.faults.between(member.Second, 4*minute)
+		w.plan(w.now+full, "full", n.index, func() { room(step.RoomFull) })
+		w.plan(w.now+room2, "full", n.index, func() { room(step.RoomAmple) })
+		w.planFull(n)
 	})
 }
 

@@ -85,7 +85,7 @@ func (n *node) boot() {
 	}
 	rnd := newLots(n.w.opt.Seed, fmt.Sprintf("boot/%s/%d", n.name, n.boots))
 	n.step(step.Boot{ID: rnd.id(), Seed: rnd.hash(), Key: n.key, Addrs: []string{fmt.Sprintf("/ip4/10.0.%d.%d/tcp/4001", n.index>>8, n.index&255)}, Version: "sim"})
-	if n.host != nil {
+	if n.host != nil && n.up { // it may have crashed in its first step
 		n.later(n.w.disks.between(5, 50), "inventory", func() {
 			n.ready = true
 			n.step(step.Inventory{Devices: n.host.devices, Machine: n.host.hardware})
@@ -169,7 +169,9 @@ func (n *node) step(in step.Input) {
 	n.told++
 	n.w.stats.Steps++
 	n.w.mixOut(n, out)
-	n.w.check.stepped(n, out)
+	if n.w.opt.rollback == nil {
+		n.w.check.stepped(n, out)
+	}
 	n.tickAt(wake)
 	n.submit(out)
 	if out.Durable() && n.w.mayCrash(n) {

@@ -1,12 +1,14 @@
 package simnet
 
 import (
+	"errors"
 	"fmt"
 
 	"souk/ledger"
 	"souk/node/core/host"
 	"souk/node/core/observer"
 	"souk/node/core/operator"
+	"souk/node/core/step"
 	"souk/p2p/identity"
 	"souk/p2p/member"
 )
@@ -191,10 +193,16 @@ func (s *seller) begin() {
 func (s *seller) advertise() {
 	cmd := host.Advertise{Price: s.price, Floor: s.price * ledger.Rate(30+s.rnd.IntN(30)) / 100, Grace: s.grace, Region: "CZ"}
 	s.n.local(cmd, func(_ any, err error) {
-		if err != nil {
+		if err != nil && !resting(err) { // then what was advertised last stays
 			s.n.w.broken(s.n, "setup", "advertising: %v", err)
 		}
 	})
+}
+
+// resting reports whether a command failed for want of room on the disk.
+func resting(err error) bool {
+	var p *step.Problem
+	return errors.As(err, &p) && p.Code == step.ProblemDisk
 }
 
 // change is what a seller does now and then: another price, or a while off the market.

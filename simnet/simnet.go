@@ -52,6 +52,7 @@ type Faults struct {
 	Power      float64     // of a crash that takes the machine down
 	Partition  member.Time // mean time between partitions; 0: none
 	EngineDown member.Time // mean time between outages of one engine; 0: none
+	DiskFull   member.Time // mean time between times in which one node's disk is full; 0: none
 }
 
 // Heavy is a world in which something is always broken.
@@ -78,6 +79,7 @@ type Options struct {
 	Progress func(at, until time.Duration, r Report) bool
 
 	sabotage sabotage
+	rollback *rollback // homes are restored from old backups; nil: never
 }
 
 // A sabotage breaks the world on purpose, to see that it is noticed.
@@ -242,6 +244,13 @@ func (w *world) settleDown() {
 		}
 	}
 	w.until(w.now + 2*minute)
+	if w.opt.rollback != nil {
+		w.until(w.now + calmFor)
+		w.giveUp()
+		w.until(w.now + minute)
+		w.freed()
+		return
+	}
 	w.check.offersKnown()
 	for _, b := range w.buyers {
 		b.windUp()
@@ -259,7 +268,9 @@ const (
 
 // everyMinute checks everything, and each hour that cores are what their stores say.
 func (w *world) everyMinute() {
-	w.check.full()
+	if w.opt.rollback == nil {
+		w.check.full()
+	}
 	if (w.now-beginning)/minute%60 == 0 {
 		for _, n := range w.nodes {
 			if n.up {
@@ -272,7 +283,7 @@ func (w *world) everyMinute() {
 
 // broken notes the first promise that is broken, and ends the run.
 func (w *world) broken(n *node, promise, format string, args ...any) {
-	if w.failure != nil {
+	if w.failure != nil || w.opt.rollback != nil && promise != "L5" && promise != "panic" && promise != "N2" {
 		return
 	}
 	f := &Failure{Seed: w.opt.Seed, At: (w.now - beginning).Span(), Promise: promise, What: fmt.Sprintf(format, args...), Node: "the world"}

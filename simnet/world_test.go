@@ -90,3 +90,18 @@ func TestWorldWithoutFaults(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// Disks that fill up and are freed, beside everything else that goes wrong, break no promise.
+func TestFullDisksBreakNothing(t *testing.T) {
+	few := uint64(12)
+	if testing.Short() {
+		few = 3
+	}
+	for seed := uint64(1); seed <= few; seed++ {
+		o := small(seed)
+		o.Faults.DiskFull = 15 * minute
+		if _, err := Run(o); err != nil {
+			t.Errorf("%v", err)
+		}
+	}
+}

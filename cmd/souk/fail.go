@@ -53,9 +53,9 @@ func problem(err error) *step.Problem {
 	case errors.As(err, &locked):
 		return step.Fail(step.ProblemConflict, "souk status tells whether it is up", "%s", trim(err))
 	case errors.Is(err, store.ErrQuarantine):
-		return step.Fail(step.ProblemVerify, "put the newest journal/ of this home back; rebuilding would forget what this key has signed, and it could sign twice", "%s", trim(err))
+		return step.Fail(step.ProblemVerify, "put the newest journal/ of this home back; else 'souk up' brings the node up in quarantine, and 'souk status' says what is missing", "%s", trim(err))
 	case errors.As(err, &corrupt):
-		return step.Fail(step.ProblemVerify, "put a copy of that journal segment back, or look after the disk; 'souk ledger check' reads it all", "%s", trim(err))
+		return step.Fail(step.ProblemVerify, "put a copy of that journal segment back, or look after the disk; 'souk up' mends what the index still has", "%s", trim(err))
 	case errors.As(err, &damaged):
 		return step.Fail(step.ProblemVerify, "souk ledger rebuild makes the index again from the journal", "%s", trim(err))
 	case errors.Is(err, store.ErrDiskFull):

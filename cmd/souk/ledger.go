@@ -35,7 +35,8 @@ func ledgerCommand(e *env) *cobra.Command {
 	tail.Flags().StringVar(&lease, "lease", "", "only this lease: its name or the beginning of its id; of the bank, of a reservation's")
 	tail.Flags().IntVarP(&limit, "tail", "n", limit, "so many at most")
 	return noun("ledger", "What this node knows of money", tail, ledgerCheckCommand(e), ledgerRebuildCommand(e),
-		ledgerCheckpointCommand(e), ledgerEvidenceCommand(e), ledgerVerifyCommand(e))
+		ledgerCheckpointCommand(e), ledgerEvidenceCommand(e), ledgerVerifyCommand(e),
+		ledgerBackupCommand(e), ledgerRestoreCommand(e), ledgerAcceptCommand(e))
 }
 
 func entryList() listing[api.Entry] {

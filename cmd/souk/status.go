@@ -21,7 +21,7 @@ func statusCommand(e *env) *cobra.Command {
 	timeout := spanValue(time.Minute)
 	c := &cobra.Command{
 		Use: "status", Short: "How the node does, and where it stands in its market", Args: cobra.NoArgs,
-		Long: "Status shows the node. With --wait it waits first, until the node is up, approved, has peers (peers=2: so many), sees\noffers (offers=1), or is ready: up, approved and with a peer.",
+		Long: "Status shows the node. With --wait it waits first, until the node is up, approved, has peers (peers=2: so many), sees\noffers (offers=1), is signing (in no quarantine, with room on its disk), or is ready: up, approved and with a peer.",
 		RunE: does(func(ctx context.Context, _ []string) error {
 			cfg, err := e.load()
 			if err != nil {
@@ -37,7 +37,7 @@ func statusCommand(e *env) *cobra.Command {
 			return e.showStatus(ctx, client)
 		}),
 	}
-	c.Flags().StringVar(&wait, "wait", "", "wait until it is up, approved, peers[=N], offers[=N] or ready")
+	c.Flags().StringVar(&wait, "wait", "", "wait until it is up, approved, peers[=N], offers[=N], signing or ready")
 	c.Flags().Var(&timeout, "timeout", "how long to wait")
 	return c
 }
@@ -65,10 +65,12 @@ func parseAwaits(s string) (awaits, error) {
 		return func(api.Status) bool { return true }, nil
 	case what == "approved":
 		return approved, nil
+	case what == "signing":
+		return func(st api.Status) bool { return st.Condition.Signs() }, nil
 	case what == "ready":
 		return func(st api.Status) bool { return approved(st) && len(st.Peers) > 0 }, nil
 	}
-	return nil, usageError("", "--wait %s; want up, approved, peers[=N], offers[=N] or ready", s)
+	return nil, usageError("", "--wait %s; want up, approved, peers[=N], offers[=N], signing or ready", s)
 }
 
 // awaitStatus waits until the node's status is as wanted.
@@ -110,7 +112,9 @@ func (e *env) showStatus(ctx context.Context, c *api.Client) error {
 	err = e.one(st, st.Address.String(),
 		fact{"address", st.Address.String()}, fact{"peer id", st.PeerID}, fact{"alias", s.Alias}, fact{"home", st.Home},
 		fact{"up", showSpan(e.now().Sub(st.Started)) + ", process " + strconv.Itoa(st.PID) + ", version " + st.Version},
-		fact{"market", marketName(s)}, fact{"standing", standing(s)}, fact{"roles", s.Roles}, fact{"tier", dash(s.Tier)},
+		fact{"market", marketName(s)}, fact{"standing", standing(s)}, fact{"quarantine", st.Condition.Quarantine},
+		fact{"waits for", strings.Join(st.Condition.Awaited, "; ")}, fact{"disk", diskLine(st)}, fact{"to do", st.Condition.Hint},
+		fact{"roles", s.Roles}, fact{"tier", dash(s.Tier)},
 		fact{"ledger", bankHeight(st)}, fact{"bank", banks(st)}, fact{"journal", plural(int(st.Height), "batch", "batches")},
 		fact{"clock", fmt.Sprintf("%+d ms against its peers", s.Skew)}, fact{"engine", engine}, fact{"offers", strconv.Itoa(st.Offers)},
 		fact{"listens", strings.Join(st.Addrs, " ")}, fact{"peers", strconv.Itoa(len(st.Peers))})
@@ -119,6 +123,18 @@ func (e *env) showStatus(ctx context.Context, c *api.Client) error {
 	}
 	fmt.Fprintln(e.out)
 	return peerList(e).show(e, st.Peers)
+}
+
+// diskLine says what the disk keeps the node from.
+func diskLine(st api.Status) string {
+	switch c := st.Condition; c.Disk {
+	case "":
+		return ""
+	case step.RoomFull.String():
+		return "full: nothing is signed (" + c.Room + ")"
+	default:
+		return c.Disk + ": nothing new is taken (" + c.Room + ")"
+	}
 }
 
 func bankHeight(st api.Status) string {

@@ -72,6 +72,9 @@ func (e *env) upForeground(ctx context.Context, p *passFlags) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(garbage)
 	}
+	if err := node.AwaitRoom(ctx, cfg, log); err != nil {
+		return err
+	}
 	n, err := node.New(node.Options{Config: cfg, Key: k, Log: log, Version: buildVersion()})
 	if err != nil {
 		return err

@@ -56,6 +56,7 @@ func configTopic() *cobra.Command {
   alias                     name to ask for when joining
   allow_private_registries  pull images from registries of this machine's own network: true or false
   passphrase_file           file with the key's passphrase
+  min_free_mib              room on the disk under which the node takes nothing new, in MiB; under a quarter of it, it signs nothing (default: 256)
   log_level                 debug, info, warn or error (default: info)
 
 A node reads it when it starts.`,

@@ -45,6 +45,8 @@ type Backend interface {
 	Bill(ctx context.Context, lease wire.ID) ([]byte, error)
 	// Inventory is this machine: its GPUs, what is around them, and the self-test.
 	Inventory(ctx context.Context) ([]member.Device, member.Machine, []member.Check, error)
+	// Backup writes the node's ledger to a file, or into a folder.
+	Backup(ctx context.Context, path string) (Backup, error)
 	// Shutdown ends the node, and leaves its pods running.
 	Shutdown()
 }
@@ -62,6 +64,7 @@ type Info struct {
 	Engine    string           `json:"engine"`    // its version, or why there is none
 	Height    uint64           `json:"height"`    // batches in the node's own journal
 	LastEvent uint64           `json:"lastEvent"` // number of the newest notice
+	Stalled   bool             `json:"stalled"`   // the disk is full: what is decided waits for room
 	Peers     []PeerInfo       `json:"peers"`
 }
 

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"souk/ledger"
+	"souk/node/core"
 	"souk/node/core/consumer"
 	"souk/node/core/host"
 	"souk/node/core/observer"
@@ -232,6 +233,16 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 func (c *Client) Shutdown(ctx context.Context) error {
 	_, err := call[Done](ctx, c, "POST", at("node", "shutdown"), nil)
 	return err
+}
+
+// Backup has the node write its ledger to a file of this machine.
+func (c *Client) Backup(ctx context.Context, path string) (Backup, error) {
+	return call[Backup](ctx, c, "POST", at("ledger", "backup"), Destination{path})
+}
+
+// AcceptLoss ends the node's quarantine without what is still awaited.
+func (c *Client) AcceptLoss(ctx context.Context) (core.Accepted, error) {
+	return call[core.Accepted](ctx, c, "POST", at("ledger", "accept-loss"), nil)
 }
 
 // Inventory is the machine.

@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"souk/ledger"
+	"souk/node/core"
 	"souk/node/core/consumer"
 	"souk/node/core/host"
 	"souk/node/core/observer"
@@ -65,7 +66,31 @@ type ledgerInput struct {
 	Follow bool   `query:"follow" doc:"go on with those to come"`
 }
 
+// A Backup is a file that holds a node's ledger as it was at one moment.
+type Backup struct {
+	Path   string           `json:"path"`
+	Key    identity.Address `json:"key"`
+	Market string           `json:"market" doc:"id; empty: of none yet"`
+	At     member.Time      `json:"at"`
+	Frame  uint64           `json:"frame" doc:"last frame of the journal that is in it"`
+	Rows   int              `json:"rows"`
+	Chains int              `json:"chains" doc:"of which it knows the highest place"`
+}
+
+// A Destination is where a backup goes.
+type Destination struct {
+	Path string `json:"path" minLength:"1" maxLength:"4096" doc:"absolute; a folder: under a name of the node's"`
+}
+
 func (s *server) ledgerRoutes(a huma.API) {
+	route(a, patient(op("backup", "POST", "/v1/ledger/backup", "Write the ledger, as it is now, to one file")),
+		func(ctx context.Context, in *struct{ Body Destination }) (Backup, error) {
+			return s.b.Backup(ctx, in.Body.Path)
+		})
+	route(a, op("accept-loss", "POST", "/v1/ledger/accept-loss", "End a quarantine without what is still awaited"),
+		func(ctx context.Context, _ *none) (core.Accepted, error) {
+			return do[core.Accepted](ctx, s.b, core.AcceptLoss{})
+		})
 	stream(s, a, op("ledger", "GET", "/v1/ledger", "What this node knows of money, the oldest first"), map[string]any{eventEntry: Entry{}}, s.tail)
 }
 

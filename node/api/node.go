@@ -8,6 +8,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"souk/node/core"
 	"souk/node/core/observer"
 	"souk/node/core/operator"
 	"souk/node/core/step"
@@ -21,6 +22,7 @@ type Status struct {
 	Offers      int                `json:"offers" doc:"live ones that it knows"`
 	BankEntries uint64             `json:"bankEntries" doc:"of the bank's journal, of an operator; 0: not known"`
 	Banks       []observer.Audited `json:"banks,omitempty" doc:"what it holds of the operators' checkpoints"`
+	Condition   core.Condition     `json:"condition" doc:"what keeps it from signing"`
 }
 
 // A Device is one GPU of this machine.
@@ -124,11 +126,18 @@ func (s *server) nodeRoutes(a huma.API) {
 }
 
 func (s *server) status(ctx context.Context) (Status, error) {
+	if info := s.b.Info(ctx); info.Stalled { // no answer of the core can leave before what waits for the disk
+		c := core.Condition{Disk: step.RoomFull.String(), Room: "none for what waits to be written", Hint: "make room on the disk of the home; it goes on by itself"}
+		return Status{Info: info, Standing: observer.Standing{State: "stalled", Address: info.Address}, Condition: c}, nil
+	}
 	w, err := do[observer.Standing](ctx, s.b, observer.Where{})
 	if err != nil {
 		return Status{}, err
 	}
 	v := Status{Info: s.b.Info(ctx), Standing: w}
+	if c, err := do[core.Condition](ctx, s.b, core.Health{}); err == nil {
+		v.Condition = c
+	}
 	if l, err := do[observer.Listed](ctx, s.b, observer.Offers{Lift: true}); err == nil {
 		v.Offers = l.Total
 		for _, x := range l.Listings {
@@ -185,6 +194,10 @@ func (s *server) watchStatus(ctx context.Context, _ *none, out *sender) error {
 // same reports whether nothing of v differs from w that somebody may wait for.
 func (v Status) same(w Status) bool {
 	v.Standing.Skew, w.Standing.Skew = 0, 0
+	c, d := v.Condition, w.Condition
+	if c.Quarantine != d.Quarantine || c.Disk != d.Disk || !slices.Equal(c.Awaited, d.Awaited) {
+		return false
+	}
 	return v.Standing == w.Standing && v.Offers == w.Offers && slices.EqualFunc(v.Peers, w.Peers, func(a, b PeerInfo) bool { return a.PeerID == b.PeerID })
 }
 

@@ -45,6 +45,8 @@ var kinds = []kindOf{
 	{step.ProblemPartial, "partial", "a part of it failed", http.StatusMultiStatus},
 	{step.ProblemNoOffer, "no-offer", "no offer fits", http.StatusNotFound},
 	{step.ProblemImage, "image", "the image cannot be had", http.StatusUnprocessableEntity},
+	{step.ProblemQuarantine, "quarantine", "the node does not know what it has signed", http.StatusServiceUnavailable},
+	{step.ProblemDisk, "disk", "the disk is nearly full", http.StatusInsufficientStorage},
 	{step.ProblemCommand, "command", "the command cannot be started", http.StatusUnprocessableEntity},
 }
 

@@ -65,6 +65,7 @@ type Config struct {
 	PassphraseFile string   `yaml:"passphrase_file,omitempty"` // of the key
 	LogLevel       string   `yaml:"log_level,omitempty"`       // debug, info, warn or error; empty: info
 	DockerHost     string   `yaml:"docker_host,omitempty"`     // empty: as Docker's own command line has it
+	MinFreeMiB     uint32   `yaml:"min_free_mib,omitempty"`    // room on the home's disk under which nothing new is taken; 0: 256
 }
 
 // limit bounds what is read of a config file, bytes.
@@ -200,6 +201,8 @@ func (c Config) Validate() error {
 		return invalid("log_level", "%q; want debug, info, warn or error", c.LogLevel)
 	}
 	switch {
+	case c.MinFreeMiB != 0 && c.MinFreeMiB < leastFree:
+		return invalid("min_free_mib", "%d; want at least %d", c.MinFreeMiB, leastFree)
 	case len(c.Alias) > 32:
 		return invalid("alias", "over 32 bytes")
 	case len(c.Region) > 8:
@@ -271,6 +274,17 @@ func (c Config) Pods() Runtime {
 		return RuntimeAuto
 	}
 	return c.Runtime
+}
+
+// leastFree is the least that min_free_mib can be: the store needs an eighth of it to finish a write.
+const leastFree = 160
+
+// Room is the bytes on the home's disk under which nothing new is taken.
+func (c Config) Room() int64 {
+	if c.MinFreeMiB == 0 {
+		return 256 << 20
+	}
+	return int64(c.MinFreeMiB) << 20
 }
 
 // Level is the least level that is logged.

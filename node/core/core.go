@@ -35,16 +35,67 @@ type Node struct {
 	keepers  []step.Keeper
 	ready    bool // Boot has come
 	roles    member.Role
+
+	quarantine *step.Cell[quarantine]
+	room       step.Room      // of the disk, as last told
+	errands    []errand       // by ask of the quarantine
+	asked      map[uint64]int // questions of the quarantine that are out
+	engine     *step.Engine   // as last told: what a host that begins anew has to know
+	inventory  *step.Inventory
 }
 
 // New is the core of a node with this address that has no rows yet.
 func New(self identity.Address) *Node {
 	o := observer.New(self)
-	n := &Node{self: self, observer: o, host: host.New(o), consumer: consumer.New(o), operator: operator.New(o)}
-	for _, ks := range [][]step.Keeper{o.Keepers(), n.host.Keepers(), n.consumer.Keepers(), n.operator.Keepers()} {
+	n := &Node{self: self, observer: o, quarantine: step.NewCell[quarantine]("quarantine"), asked: map[uint64]int{}}
+	n.newRoles()
+	return n
+}
+
+// newRoles makes the roles without what they know.
+func (n *Node) newRoles() {
+	n.host, n.consumer, n.operator = host.New(n.observer), consumer.New(n.observer), operator.New(n.observer)
+	n.keepers = append(n.observer.Keepers(), n.quarantine)
+	for _, ks := range [][]step.Keeper{n.host.Keepers(), n.consumer.Keepers(), n.operator.Keepers()} {
 		n.keepers = append(n.keepers, ks...)
 	}
-	return n
+}
+
+// renewRoles has the roles begin anew with the rows that they have, as after a restart.
+func (n *Node) renewRoles(ctx *step.Context) {
+	var rows []step.Row
+	for _, ks := range [][]step.Keeper{n.host.Keepers(), n.consumer.Keepers(), n.operator.Keepers()} {
+		for _, k := range ks {
+			ctx.Out.Rows = k.Flush(ctx.Out.Rows)
+			rows = k.Rows(rows)
+		}
+	}
+	n.newRoles()
+	for _, r := range rows {
+		if err := n.load(r.Key, r.Value); err != nil {
+			panic("core: its own rows do not load: " + err.Error())
+		}
+	}
+	if err := n.operator.Restore(n.self); err != nil {
+		panic("core: its own bank does not load: " + err.Error())
+	}
+	n.bootRoles(ctx)
+}
+
+// bootRoles tells the roles that they begin.
+func (n *Node) bootRoles(ctx *step.Context) {
+	n.refresh(ctx)
+	n.host.Boot(ctx)
+	n.consumer.Boot(ctx)
+	if n.roles.Has(member.RoleOperator) {
+		n.operator.Boot(ctx)
+	}
+	if n.engine != nil {
+		n.host.Engine(ctx, *n.engine)
+	}
+	if n.inventory != nil {
+		n.host.Inventory(ctx, *n.inventory)
+	}
 }
 
 // Load makes the core of a node from the rows of its state tables, which each visits in any order.
@@ -103,6 +154,9 @@ func (n *Node) Step(now member.Time, in step.Input) (*step.Out, member.Time) {
 	for _, k := range n.keepers {
 		out.Rows = k.Flush(out.Rows)
 	}
+	if n.resting() && len(out.Guards) > 0 {
+		panic("core: a node that must not sign is about to")
+	}
 	out.Market = n.observer.Market()
 	return out, wake
 }
@@ -132,12 +186,11 @@ func (n *Node) dispatch(ctx *step.Context, in step.Input) {
 	switch in := in.(type) {
 	case step.Boot:
 		n.observer.Boot(ctx)
-		n.refresh(ctx)
-		n.host.Boot(ctx)
-		n.consumer.Boot(ctx)
-		if n.roles.Has(member.RoleOperator) {
-			n.operator.Boot(ctx)
+		if !n.resting() {
+			n.bootRoles(ctx)
 		}
+	case step.Room:
+		n.takeRoom(ctx, in)
 	case step.Gossip:
 		n.observer.Gossip(ctx, in)
 	case step.Peer:
@@ -149,11 +202,17 @@ func (n *Node) dispatch(ctx *step.Context, in step.Input) {
 	case step.Local:
 		n.local(ctx, in)
 	case step.PodEvent:
-		n.host.Pod(ctx, in)
+		if !n.resting() { // the engine is asked again when the host begins anew
+			n.host.Pod(ctx, in)
+		}
 	case step.Engine:
-		n.host.Engine(ctx, in)
+		if n.engine = &in; !n.resting() {
+			n.host.Engine(ctx, in)
+		}
 	case step.Inventory:
-		n.host.Inventory(ctx, in)
+		if n.inventory = &in; !n.resting() {
+			n.host.Inventory(ctx, in)
+		}
 	case step.Tick:
 	}
 }
@@ -170,6 +229,12 @@ func (n *Node) request(ctx *step.Context, r step.Request) {
 		n.observer.Hello(ctx, r)
 	case r.Proto == step.ProtoSync && n.observer.Founded():
 		n.observer.Sync(ctx, r)
+	case r.Proto == step.ProtoHeld && n.observer.Founded():
+		n.held(ctx, r)
+	case n.resting():
+		ctx.Refuse(r.ID, n.refusal())
+	case n.room.Level == step.RoomLow && takesOn(r):
+		ctx.Refuse(r.ID, step.Refuse(step.RefuseDisk, "this node's disk is nearly full; it takes nothing new until there is room"))
 	case r.Proto == step.ProtoLogs:
 		n.host.Logs(ctx, r)
 	case n.roles.Has(member.RoleOperator) && n.operator.Request(ctx, r):
@@ -185,11 +250,38 @@ func (n *Node) response(ctx *step.Context, r step.Response) {
 	for _, o := range r.Objects {
 		n.observer.Hear(ctx, o.By())
 	}
-	_ = n.observer.Response(ctx, r) || n.host.Response(ctx, r) || n.consumer.Response(ctx, r) || n.operator.Response(ctx, r)
+	if r.Err != nil && r.Err.Refusal.Rests() { // that is no answer to what was asked
+		r.Err = &step.Failure{Code: step.FailResting, Detail: r.Err.Refusal.Reason}
+	}
+	_ = n.observer.Response(ctx, r) || n.answered(ctx, r) || !n.resting() && n.roleResponse(ctx, r)
+}
+
+func (n *Node) roleResponse(ctx *step.Context, r step.Response) bool {
+	return n.host.Response(ctx, r) || n.consumer.Response(ctx, r) || n.operator.Response(ctx, r)
 }
 
 func (n *Node) local(ctx *step.Context, in step.Local) {
+	switch cmd := in.Cmd.(type) {
+	case Health:
+		ctx.Answer(in.ID, n.condition(), nil)
+		return
+	case AcceptLoss:
+		n.acceptLoss(ctx, in.ID)
+		return
+	case observer.Found, observer.Join:
+		if n.resting() {
+			ctx.Answer(in.ID, nil, n.problem())
+			return
+		}
+	default:
+		if n.resting() && !reads(cmd) && !n.observer.Reads(cmd) {
+			ctx.Answer(in.ID, nil, n.problem())
+			return
+		}
+	}
 	switch {
+	case n.room.Level == step.RoomLow && takesOn(in):
+		ctx.Answer(in.ID, nil, n.problem())
 	case n.observer.Local(ctx, in.ID, in.Cmd), n.host.Local(ctx, in.ID, in.Cmd), n.consumer.Local(ctx, in.ID, in.Cmd):
 	case !n.roles.Has(member.RoleOperator):
 		ctx.Answer(in.ID, nil, step.Fail(step.ProblemTrust, "only the node of the market's operator can do that", "this node is not an operator"))
@@ -209,6 +301,12 @@ func (n *Node) tick(ctx *step.Context) member.Time {
 	}
 	if !n.observer.Founded() {
 		return wake
+	}
+	if n.quarantine.IsSet() {
+		soonest(n.tickQuarantine(ctx))
+	}
+	if n.resting() {
+		return max(wake, ctx.Now+1)
 	}
 	soonest(n.host.Tick(ctx))
 	soonest(n.consumer.Tick(ctx))

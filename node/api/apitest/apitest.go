@@ -165,6 +165,11 @@ func (n *Node) Inventory(context.Context) ([]member.Device, member.Machine, []me
 	return n.Devices, n.Machine, n.Checks, nil
 }
 
+// Backup implements api.Backend.
+func (n *Node) Backup(_ context.Context, path string) (api.Backup, error) {
+	return api.Backup{Path: path}, nil
+}
+
 // Shutdown implements api.Backend.
 func (n *Node) Shutdown() {
 	n.mu.Lock()

@@ -68,7 +68,7 @@ func (c *Consumer) tickSettle(ctx *step.Context, l *Lease, w *watch, wake *alarm
 
 // settling reports whether the bank's last receipt is awaited.
 func (c *Consumer) settling(ctx *step.Context, l *Lease) bool {
-	gone := l.Refused != nil || ctx.Now >= l.Heard+span(ctx, goneAfter) // who will not, or cannot, be told the last entry
+	gone := l.Refused != nil || l.Reason == market.ReasonHost || ctx.Now >= l.Heard+span(ctx, goneAfter) // who will not, or cannot, be told the last entry
 	return l.Final || l.Closed || l.State == market.StateEnded && gone
 }
 

@@ -61,7 +61,7 @@ func (h *Host) forfeit(ctx *step.Context, v wire.Verified[ledger.FundsNotice], w
 
 // record signs that the volume of a lease is gone.
 func (h *Host) record(ctx *step.Context, id wire.ID, l *lease) {
-	if !l.Record.IsZero() || !l.Had || l.Terms.Volume == 0 || l.Reason == market.ReasonNone {
+	if l.Lost || !l.Record.IsZero() || !l.Had || l.Terms.Volume == 0 || l.Reason == market.ReasonNone {
 		return
 	}
 	l.Record = ctx.Guard(append([]byte("volume/"), id[:]...), 1, wire.Draft(market.VolumeRecord{

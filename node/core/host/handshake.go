@@ -260,6 +260,9 @@ func (h *Host) accept(ctx *step.Context, r step.Request) *step.Refusal {
 	if no := h.covers(ctx, quote.At, want, res.Value()); no != nil {
 		return no
 	}
+	if res.Value().Opened <= *h.past.Get() { // there may be a certificate already that this node does not know of
+		return step.Refuse(step.RefuseReservation, "the reservation is older than what this host knows of; ask with a new lease")
+	}
 	req, err := wire.Decode[market.Request](hold.Request)
 	if err != nil {
 		panic("host: kept request: " + err.Error())

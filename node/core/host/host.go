@@ -80,6 +80,7 @@ type Host struct {
 	blames *step.Cell[[]blame]             // by consumer
 	off    *step.Cell[market.Answered]     // minutes in which the engine was down
 	away   *step.Cell[market.Answered]     // minutes in which this node was down
+	past   *step.Cell[member.Time]         // what was opened before it may be known to others only
 
 	// What follows lives as long as the process.
 	machine   member.Machine
@@ -125,6 +126,7 @@ func New(w World) *Host {
 		holds: step.ByID[hold](table.HostHold), leases: step.ByID[lease](table.HostLease),
 		specs:  step.ByID[market.Spec](table.HostSpec),
 		blames: step.NewCell[[]blame]("blames"), off: step.NewCell[market.Answered]("engine-off"), away: step.NewCell[market.Answered]("node-off"),
+		past:   step.NewCell[member.Time]("host-past"),
 		engine: true, unseen: map[wire.ID]bool{}, sighted: map[wire.ID]sighting{}, attended: map[wire.ID]member.Time{}, pulls: map[wire.ID][2]int64{},
 		progress: map[wire.ID]member.Time{},
 		awaiting: map[uint64]func(*step.Context, step.Response){}, retry: map[wire.ID]member.Time{},
@@ -134,7 +136,7 @@ func New(w World) *Host {
 
 // Keepers is the durable state.
 func (h *Host) Keepers() []step.Keeper {
-	return []step.Keeper{h.sale, h.alloc, h.log, h.beat, h.holds, h.leases, h.specs, h.blames, h.off, h.away}
+	return []step.Keeper{h.sale, h.alloc, h.log, h.beat, h.holds, h.leases, h.specs, h.blames, h.off, h.away, h.past}
 }
 
 // Boot tells the engine what it should be running, and waits for its word before it closes any minute.

@@ -71,6 +71,8 @@ type lease struct {
 	Broke       member.Minute      `cbor:"57,keyasint"` // in which it was: at the next tick it stops; 0: nothing to do
 	Cause       identity.Hash      `cbor:"58,keyasint"` // ref of the Forfeit that ended it
 	Record      wire.Object        `cbor:"59,keyasint"` // of the removal of its volume
+	Lost        bool               `cbor:"60,keyasint"` // this node may not know all that it signed for it, and signs nothing more
+	Mute        bool               `cbor:"61,keyasint"` // nor a last word: its consumer did not tell what it holds
 }
 
 // billed is a usage entry that changed what is owed.
@@ -355,6 +357,9 @@ func (h *Host) stopped(ctx *step.Context, id wire.ID, l *lease) {
 	switch ends := l.StopFor == market.ReasonSetup || l.StopFor == market.ReasonFraud || l.StopFor == market.ReasonForfeit; {
 	case l.Desire == market.DesireEnd && !l.Cause.IsZero():
 		h.end(ctx, id, l, market.ReasonForfeit)
+		return
+	case l.Desire == market.DesireEnd && l.Lost:
+		h.end(ctx, id, l, market.ReasonHost)
 		return
 	case l.Desire == market.DesireEnd && !ends:
 		h.end(ctx, id, l, market.ReasonConsumer)

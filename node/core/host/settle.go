@@ -14,6 +14,9 @@ func (h *Host) settle(ctx *step.Context, id wire.ID, l *lease) {
 		return
 	}
 	switch {
+	case l.Mute:
+		h.later(id, ctx.Now+member.Hour) // until its consumer has closed it
+		h.look(ctx, id, l)
 	case l.Closing && (l.Vouched >= l.EntryOwed || l.Due == 0):
 		h.final(ctx, id, l)
 	case !l.Closing && ctx.Now >= l.SettleAt:

@@ -270,3 +270,18 @@ func (o *Observer) repute(ctx *step.Context, c Reputation) (Repute, *step.Proble
 	}
 	return v, nil
 }
+
+// Held is what this node holds of a member's own publications: its newest beat and offer.
+func (o *Observer) Held(of identity.Address) []wire.Object {
+	var out []wire.Object
+	if b := o.beats.Get(of); b != nil {
+		out = append(out, b.Beat)
+	}
+	if f := o.offers.Get(of); f != nil {
+		out = append(out, f.Object)
+	}
+	return out
+}
+
+// Neighbours are the members that this node is connected to.
+func (o *Observer) Neighbours() []identity.Address { return o.order }

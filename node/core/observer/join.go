@@ -307,3 +307,12 @@ func (o *Observer) tickJoin(ctx *step.Context) member.Time {
 	}
 	return j.Next
 }
+
+// Reads reports whether a command is a question to the observer, which decides nothing.
+func (o *Observer) Reads(cmd any) bool {
+	switch cmd.(type) {
+	case Where, Look, Offers, Reputation, Vouch:
+		return true
+	}
+	return false
+}

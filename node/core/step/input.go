@@ -136,6 +136,7 @@ const (
 	FailUnknown     FailureCode = 2 // no address known
 	FailRefused     FailureCode = 3 // the peer said no
 	FailInvalid     FailureCode = 4 // the peer's answer did not verify
+	FailResting     FailureCode = 5 // the peer is in quarantine, or its disk is full: it decides nothing now, and will later
 )
 
 // Error is the failure in words.
@@ -146,6 +147,8 @@ func (f *Failure) Error() string {
 	switch f.Code {
 	case FailUnreachable:
 		return "peer is unreachable: " + f.Detail
+	case FailResting:
+		return f.Detail
 	case FailUnknown:
 		return "no address of the peer is known"
 	case FailInvalid:

@@ -35,6 +35,8 @@ const (
 	ProblemNoOffer     ProblemCode = 11 // no offer fits
 	ProblemImage       ProblemCode = 12
 	ProblemCommand     ProblemCode = 13
+	ProblemQuarantine  ProblemCode = 14 // a node does not know what it has signed
+	ProblemDisk        ProblemCode = 15 // a node's disk is nearly full
 )
 
 // FromFailure is the problem that a failed request to a peer means for the user.
@@ -42,6 +44,8 @@ func FromFailure(f *Failure, who string) *Problem {
 	switch f.Code {
 	case FailUnreachable, FailUnknown:
 		return Fail(ProblemUnreachable, "is its node up? 'souk status' shows this node's peers", "%s cannot be reached: %v", who, f)
+	case FailResting:
+		return Fail(ProblemUnreachable, "try again later", "%s decides nothing now: %s", who, f.Detail)
 	case FailInvalid:
 		return Fail(ProblemVerify, "", "%s answered something that does not verify: %s", who, f.Detail)
 	}
@@ -54,6 +58,10 @@ func FromFailure(f *Failure, who string) *Problem {
 		code = ProblemTrust
 	case RefuseFunds, RefuseLimit, RefuseUnpaid:
 		code = ProblemFunds
+	case RefuseQuarantine:
+		code = ProblemQuarantine
+	case RefuseDisk:
+		code = ProblemDisk
 	case RefuseUnknown:
 		code = ProblemNotFound
 	case RefuseNoGPUs, RefusePrice, RefuseExpired, RefuseState, RefuseWithdrawn, RefuseStale, RefuseCooldown:

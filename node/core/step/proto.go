@@ -21,6 +21,7 @@ const (
 	ProtoLease Protocol = "/souk/lease/1" // consumer to host
 	ProtoBank  Protocol = "/souk/bank/1"  // to an operator
 	ProtoLogs  Protocol = "/souk/logs/1"  // a long stream: the pod's output
+	ProtoHeld  Protocol = "/souk/held/1"  // to a counterparty: what it holds that the asker has signed
 )
 
 // An Op is what a frame asks or answers. Numbers are on the wire: append only.
@@ -64,6 +65,8 @@ const (
 	OpEntries     Op = 62 // body EntriesBody → Entry…: of the asker's own account
 	OpProve       Op = 63 // body ProveBody → body ProveAnswer
 	OpOwed        Op = 64 // body OwedBody → body OwedAnswer: the asker's own account in the sum of all
+
+	OpHeld Op = 70 // body LeaseBody → of a lease: [Voucher], Usage…; of the zero lease: the asker's [Beat], [Offer]
 )
 
 // Bodies of requests and answers: parameters that need no signature.
@@ -205,6 +208,11 @@ func Refuse(code RefusalCode, format string, args ...any) *Refusal {
 	return &Refusal{Code: code, Reason: strings.ToValidUTF8(s, "")} // what is cut must still decode
 }
 
+// Rests reports whether a refusal says only that the peer decides nothing at this time.
+func (r *Refusal) Rests() bool {
+	return r != nil && (r.Code == RefuseQuarantine || r.Code == RefuseDisk)
+}
+
 // A RefusalCode tells refusals apart.
 type RefusalCode uint16
 
@@ -222,6 +230,8 @@ const (
 	RefuseUnknown    RefusalCode = 12 // no such lease, reservation, …
 	RefuseStale      RefusalCode = 13 // older than what is known
 	RefuseInternal   RefusalCode = 14
+	RefuseQuarantine RefusalCode = 15 // the node does not know what it has signed, and signs nothing
+	RefuseDisk       RefusalCode = 16 // its disk is nearly full
 
 	RefuseInviteUsed    RefusalCode = 20
 	RefuseInviteExpired RefusalCode = 21
