@@ -7,7 +7,7 @@ SEEDS ?= 100
 FUZZTIME ?= 30s
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test lint sim bench bench-idle bench-start fuzz clean help
+.PHONY: build demo test lint sim torture bench bench-ledger bench-idle bench-start fuzz clean help
 
 build: ## bin/souk
 	@.ci/setup build
@@ -33,8 +33,15 @@ lint: ## gofmt, vet, the rules of cmd/tidy, and the linters that go.mod names
 sim: ## simulated markets: make sim SEEDS=1000
 	$(in) go test ./simnet -run '^TestSeeds$$' -count=1 -timeout 0 -v -seeds=$(SEEDS)
 
+torture: ## crash points, power cuts, flipped bits, full disks, old backups: long campaigns, a line of figures each
+	@.ci/setup test
+	@.ci/torture long
+
 bench: ## every benchmark that needs no node
 	$(in) go test -run '^$$' -bench . -benchmem -timeout 60m $$(go list ./... | grep -v /cmd/)
+
+bench-ledger: ## journal and index, 16 steps in flight, against a bare group-committed log
+	$(in) go test ./node/store -run '^$$' -bench '^BenchmarkDurable$$/^flight=16$$' -benchtime 100x
 
 bench-idle: ## what an idle host costs in CPU and memory, against the least that such a process can be
 	$(in) go test ./cmd/souk -run '^$$' -bench '^BenchmarkIdle' -benchtime 1x -timeout 30m -v

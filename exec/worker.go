@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"souk/exec/plan"
+	"souk/node/crash"
 )
 
 // A worker acts for one lease. Its goroutine owns all but the first group of fields.
@@ -177,6 +178,7 @@ func (w *worker) look(ctx context.Context) ([]plan.Have, error) {
 	w.confirm = false
 	w.s.mu.Unlock()
 	w.at = time.Now()
+	crash.Here("engine.list")
 	return w.s.rt.List(ctx, w.s.home, w.lease)
 }
 
@@ -305,13 +307,19 @@ func (w *worker) act(ctx context.Context, want plan.Want, a plan.Action) (wait t
 	case plan.Begin:
 		call, cancel := context.WithTimeout(ctx, startTimeout)
 		defer cancel()
-		return 0, w.failed(ctx, StageStart, a.Start, w.s.rt.Start(call, a.Have.ID))
+		crash.Here("engine.start")
+		err := w.s.rt.Start(call, a.Have.ID)
+		crash.Here("engine.started")
+		return 0, w.failed(ctx, StageStart, a.Start, err)
 	case plan.Halt:
 		return w.stop(ctx, a)
 	default:
 		call, cancel := context.WithTimeout(ctx, removeTimeout)
 		defer cancel()
-		return 0, w.s.rt.Remove(call, a.Have)
+		crash.Here("engine.remove")
+		err := w.s.rt.Remove(call, a.Have)
+		crash.Here("engine.removed")
+		return 0, err
 	}
 }
 
@@ -332,10 +340,12 @@ func (w *worker) stop(ctx context.Context, a plan.Action) (time.Duration, error)
 	if first || kill {
 		call, cancel := context.WithTimeout(ctx, callTimeout)
 		defer cancel()
+		crash.Here("engine.signal")
 		if err := w.s.rt.Signal(call, a.Have.ID, kill); err != nil {
 			w.halt = halt{}
 			return 0, err
 		}
+		crash.Here("engine.signalled")
 	}
 	if kill {
 		return retryFirst, nil
@@ -362,7 +372,10 @@ func (w *worker) launch(ctx context.Context, want plan.Want) error {
 	}
 	call, cancel = context.WithTimeout(ctx, createTimeout)
 	defer cancel()
-	if _, err := w.s.rt.Create(call, config); err != nil {
+	crash.Here("engine.create")
+	_, err = w.s.rt.Create(call, config)
+	crash.Here("engine.created")
+	if err != nil {
 		// Somebody pruned the engine's images at the wrong moment: no fault of the image's, the first time.
 		var fault *Fault
 		if errors.As(err, &fault) && fault.Code == CodeImageNotFound && w.again != want.Start {
@@ -400,6 +413,7 @@ func (w *worker) pull(ctx context.Context, want plan.Want) (current bool, err er
 	}
 	watchdog := time.AfterFunc(stallTimeout, func() { stall(errStalled) })
 	defer watchdog.Stop()
+	crash.Here("engine.pull")
 	var last Progress
 	var told time.Time
 	err = w.s.rt.Pull(ctx, want.Pod.Image, func(p Progress) {
@@ -412,6 +426,7 @@ func (w *worker) pull(ctx context.Context, want plan.Want) (current bool, err er
 			w.emit(Event{Kind: Pulling, Start: want.Start, Progress: p})
 		}
 	})
+	crash.Here("engine.pulled")
 	switch cause := context.Cause(ctx); {
 	case err == nil:
 	case errors.Is(cause, errStalled):

@@ -8,6 +8,7 @@ import (
 
 	"souk/node/core"
 	"souk/node/core/step"
+	"souk/node/crash"
 	"souk/node/store"
 	"souk/p2p"
 	"souk/p2p/identity"
@@ -44,7 +45,9 @@ func (n *Node) loop(ctx context.Context) error {
 			doubted = clock.off
 			n.log.Warn("this machine's clock jumped, and no peer agrees: going on by its own counting", "doubted", doubted)
 		}
+		crash.Here("step.begin")
 		out, next := n.core.Step(at, in)
+		crash.Here("step.end")
 		n.submit(out, n.snapshot())
 		pause := time.Hour
 		if next > 0 {
@@ -92,6 +95,7 @@ func (n *Node) snapshot() *helloSnapshot {
 func (n *Node) submit(out *step.Out, hello *helloSnapshot) {
 	r := &release{out: out, signed: make(chan struct{}), hello: hello}
 	b := store.Batch{Done: func(err error) {
+		crash.Here("step.durable")
 		r.err = err
 		n.height.Store(n.store.Position().Number)
 		n.released <- r
@@ -109,14 +113,18 @@ func (n *Node) submit(out *step.Out, hello *helloSnapshot) {
 	if hasDrafts(out) {
 		n.signers <- struct{}{}
 		go func() {
+			crash.Here("sign.begin")
 			r.fault = n.sign(out)
+			crash.Here("sign.end")
 			<-n.signers
 			close(r.signed)
 		}()
 	} else {
 		close(r.signed)
 	}
+	crash.Here("step.submit")
 	n.committer.Submit(b)
+	crash.Here("step.submitted")
 }
 
 func hasDrafts(out *step.Out) bool {
@@ -172,7 +180,11 @@ func (n *Node) signAll(m wire.Market, objects []wire.Object) error {
 }
 
 func (n *Node) signOne(m wire.Market, o *wire.Object) (err error) {
+	if o.IsDraft() {
+		crash.Here("sign.object")
+	}
 	*o, err = core.Sign(m, n.key, *o)
+	crash.Here("sign.signed")
 	return err
 }
 
@@ -188,6 +200,7 @@ func (n *Node) releaseAll(ctx context.Context) {
 			n.fail(r.out)
 			continue
 		}
+		crash.Here("leave.begin")
 		n.hello.Store(r.hello)
 		n.leave(ctx, r.out)
 	}
@@ -210,18 +223,27 @@ func (n *Node) leave(ctx context.Context, out *step.Out) {
 	}
 	n.contact(out.Contacts)
 	if out.AllPods || len(out.Pods) > 0 || len(out.Looks) > 0 {
+		crash.Here("leave.pods")
 		n.pods.want(order{out.Pods, out.AllPods, out.Looks})
+		crash.Here("leave.ordered")
 	}
 	for _, r := range out.Replies {
+		crash.Here("leave.reply")
 		n.resolve(r.ID, waitOutcome{reply: r})
+		crash.Here("leave.replied")
 	}
 	for _, a := range out.Answers {
+		crash.Here("leave.answer")
 		n.resolve(a.ID, waitOutcome{answer: a})
+		crash.Here("leave.answered")
 	}
 	for _, s := range out.Sends {
+		crash.Here("leave.send")
 		n.send(ctx, s)
+		crash.Here("leave.sent")
 	}
 	for _, p := range out.Publish {
+		crash.Here("leave.publish")
 		if err := n.net.Publish(ctx, p2p.Topic(p.Topic), wire.Marshal(p.Object)); err != nil {
 			n.log.Debug("publishing", "kind", p.Object.Kind, "err", err)
 		}
@@ -229,5 +251,7 @@ func (n *Node) leave(ctx context.Context, out *step.Out) {
 	for _, a := range out.Evict {
 		n.net.Drop(a)
 	}
+	crash.Here("leave.notices")
 	n.events.publish(out.Notices)
+	crash.Here("leave.end")
 }

@@ -11,6 +11,7 @@ import (
 	"souk/node/core/operator"
 	"souk/node/core/step"
 	"souk/node/core/table"
+	"souk/node/crash"
 	"souk/p2p"
 	"souk/p2p/identity"
 	"souk/p2p/wire"
@@ -125,6 +126,7 @@ func (n *Node) request(ctx context.Context, from identity.PublicKey, proto p2p.P
 			return wire.Frame{}, err
 		}
 		r.Frame.Objects = append(r.Frame.Objects, more...)
+		crash.Here("request.appended")
 	}
 	return r.Frame, nil
 }
@@ -146,13 +148,16 @@ func (n *Node) askCore(ctx context.Context, from identity.PublicKey, proto p2p.P
 	id, outcome, done := n.await()
 	defer done()
 	in := step.Request{ID: id, From: from, Peer: peer, Proto: step.Protocol(proto), Op: step.Op(f.Op), Objects: objects, Body: f.Body}
+	crash.Here("request.begin")
 	if !n.offer(in) {
 		return step.Reply{}, step.Refuse(step.RefuseBusy, "too much to do; ask again")
 	}
+	crash.Here("request.asked")
 	ctx, cancel := context.WithTimeout(ctx, replyWait)
 	defer cancel()
 	select {
 	case r := <-outcome:
+		crash.Here("request.decided")
 		return r.reply, r.reply.Refusal
 	case <-ctx.Done():
 		return step.Reply{}, step.Refuse(step.RefuseBusy, "no decision in time; ask again")
@@ -168,7 +173,9 @@ func (n *Node) send(ctx context.Context, s step.Send) {
 		}
 		r := n.exchange(call, s)
 		cancel()
+		crash.Here("response.begin")
 		n.put(ctx, r) // the core waits for it, in time or not
+		crash.Here("response.end")
 	}()
 }
 
@@ -177,7 +184,9 @@ func (n *Node) exchange(ctx context.Context, s step.Send) step.Response {
 	if s.To == n.self {
 		return n.exchangeSelf(ctx, s)
 	}
+	crash.Here("exchange.begin")
 	f, err := n.net.Request(ctx, s.To, p2p.Protocol(s.Proto), s.Frame)
+	crash.Here("exchange.end")
 	if err != nil {
 		r.Err = failure(err)
 		return r

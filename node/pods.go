@@ -17,6 +17,7 @@ import (
 	"souk/exec/plan"
 	"souk/node/core/observer"
 	"souk/node/core/step"
+	"souk/node/crash"
 	"souk/p2p/identity"
 	"souk/p2p/member"
 	"souk/p2p/wire"
@@ -175,11 +176,13 @@ func (p *pods) carry(ctx context.Context, sup *exec.Supervisor, o order) {
 		}
 		wants = append(wants, want)
 	}
+	crash.Here("pods.order")
 	if o.all {
 		sup.Sync(wants)
 		return
 	}
 	sup.Want(wants)
+	crash.Here("pods.ordered")
 	for _, lease := range o.looks {
 		sup.Look(hex.EncodeToString(lease[:]))
 	}
@@ -273,7 +276,9 @@ func (p *pods) event(e exec.Event) {
 			out.What = step.PodAbsent
 		}
 	}
+	crash.Here("pods.event")
 	p.put(p.closed, out)
+	crash.Here("pods.told")
 }
 
 func instant(t time.Time) member.Time {
