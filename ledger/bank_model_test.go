@@ -194,7 +194,7 @@ func (m *model) reserve(p member.Policy, r ledger.Reserve, quoted ledger.Rate, n
 
 // lack is what a hold misses to pay n more minutes than it owes.
 func (h *modelHold) lack(n int64) *big.Int {
-	if h.closeAt != 0 {
+	if h.closeAt != 0 || h.rest {
 		return new(big.Int)
 	}
 	want := new(big.Int).Add(h.owed(), cost(h.ask.MaxRate, n))
@@ -256,7 +256,7 @@ func (m *model) raise(p member.Policy, id wire.ID, now member.Time) bool {
 		more.SetInt64(0)
 	}
 	half := ledger.RedeemWithin / 2
-	if more.Sign() == 0 && (now-h.act >= half || h.redeem-now >= half) {
+	if more.Sign() == 0 && (now-h.act >= half && !h.rest || h.redeem-now >= half) {
 		return false
 	}
 	h.limit = new(big.Int).Add(h.limit, more)

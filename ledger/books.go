@@ -54,6 +54,7 @@ func (b *Bank) unspent(h Hold, now member.Time) Amount {
 	if !h.Voucher.Usage.IsZero() {
 		since = max(since, b.clock.Tick(h.Voucher.Minute+1))
 	}
+	since = max(since, h.Woken)
 	left := min(h.ahead(), h.Left())
 	if h.CloseAt != 0 || h.Rest || now <= since {
 		return left

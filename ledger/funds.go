@@ -85,23 +85,42 @@ func (b *Bank) Watch(p member.Policy, consumer identity.Address, now member.Time
 	b.roll(consumer, now)
 	s, stands := b.ShortageOf(consumer)
 	if stands {
-		if !b.relieved(p, s) {
-			return s, false
-		}
-		s.Over = true
-	} else {
-		left, burn := b.straits(consumer, now)
-		if need, err := burn.Cost(b.span(p.StopFunds)); burn == 0 || err == nil && left >= need {
-			return s, false
-		}
-		s = Shortage{In: b.income(consumer), Notice: FundsNotice{
-			Operator: b.operator, Consumer: consumer, Seq: s.Notice.Seq + 1, Left: left, Burn: burn, At: now,
-			ForfeitAt: now + member.Time(p.DataHold)*b.clock.Slot,
-		}}
+		over := b.relieve(p, consumer)
+		return b.shortages[consumer], over
 	}
-	b.shortages[consumer] = s
-	b.lacking[consumer] = true
+	left, burn := b.straits(consumer, now)
+	need, err := burn.Cost(b.span(p.StopFunds))
+	if up := burn > 0 && (err != nil || left < need); !up && !b.dry(p, consumer) {
+		return s, false
+	}
+	s = Shortage{In: b.income(consumer), Notice: FundsNotice{
+		Operator: b.operator, Consumer: consumer, Seq: s.Notice.Seq + 1, Left: left, Burn: burn, At: now,
+		ForfeitAt: now + member.Time(p.DataHold)*b.clock.Slot,
+	}}
+	b.shortages[consumer], b.lacking[consumer] = s, true
 	return s, true
+}
+
+// relieve ends an account's shortage if that is over. It reports whether it was.
+func (b *Bank) relieve(p member.Policy, consumer identity.Address) bool {
+	s, stands := b.ShortageOf(consumer)
+	if !stands || !b.relieved(p, s) {
+		return false
+	}
+	s.Over = true
+	b.shortages[consumer], b.lacking[consumer] = s, true
+	return true
+}
+
+// dry reports whether the storage of a stopped pod has less than the policy's minutes of funds.
+func (b *Bank) dry(p member.Policy, consumer identity.Address) bool {
+	for _, id := range b.openOf[consumer] {
+		h := b.holds[id]
+		if h.Rest && h.Keep > 0 && h.CloseAt == 0 && b.accounts[consumer].Available+h.ahead() < h.Keep/Amount(max(1, p.StoppedReserve))*Amount(p.StopFunds) {
+			return true
+		}
+	}
+	return false
 }
 
 // income is all that ever came into an account from others.
@@ -148,7 +167,11 @@ func (b *Bank) Forfeits(consumer identity.Address, now member.Time) []Forfeit {
 	ref := b.market.Ref(wire.KindFundsNotice, wire.Marshal(s.Notice))
 	var out []Forfeit
 	for _, id := range b.openOf[consumer] {
-		r := b.holds[id].Reservation
+		h := b.holds[id]
+		r := h.Reservation
+		if !h.Rest && h.Budget > 0 && r.Cap >= h.Budget {
+			continue // it has all that it will ever have, and runs to its end
+		}
 		out = append(out, Forfeit{Operator: b.operator, Consumer: consumer, Host: r.Host, Lease: r.Lease, Reservation: id, Notice: ref, At: s.Notice.ForfeitAt})
 	}
 	return out

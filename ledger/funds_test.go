@@ -113,9 +113,104 @@ func TestNoNoticeForWhatIsPaidForOrStopped(t *testing.T) {
 	if s, changed := b.Watch(p, consumer, noon+member.Hour); changed {
 		t.Errorf("a stopped pod: %+v", s.Notice)
 	}
-	b.Wake(wire.ID{1})
+	if err := b.Wake(p, wire.ID{1}, noon); err == nil {
+		t.Error("4 and 6 credits do not pay 10 minutes at 90 an hour, and the pod may start")
+	}
+	b = funded(t, "10")
+	if _, err := b.Reserve(p, reserve(1, credits(t, "4"), 50*ledger.Credit), 0, noon); err != nil {
+		t.Fatal(err)
+	}
 	if _, changed := b.Watch(p, consumer, noon+member.Hour); !changed {
 		t.Error("a pod that is up: no notice")
+	}
+}
+
+// A pod that has rested for days is not taken to have run through them when it starts again, and its start may come to nothing.
+func TestWakingCountsFromThen(t *testing.T) {
+	b, p := funded(t, "10"), policy()
+	if _, err := b.Reserve(p, reserve(1, credits(t, "8"), 8*ledger.Credit), 0, noon); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Lower(ledger.Lower{Host: host, Lease: wire.ID{100, 1}, Reservation: wire.ID{1}, Seq: 1, Cap: 0}, noon); err != nil {
+		t.Fatal(err)
+	}
+	at := noon + 3*member.Day
+	if err := b.Wake(p, wire.ID{1}, at); err != nil {
+		t.Fatal(err)
+	}
+	b.Raise(p, wire.ID{1}, at)
+	if s, changed := b.Watch(p, consumer, at+minute); changed {
+		t.Errorf("a minute after its start: %+v", s.Notice)
+	}
+}
+
+// Money that comes ends a shortage, before the bank sets it aside.
+func TestRefillThatIsReservedAtOnceEndsTheShortage(t *testing.T) {
+	b, p := funded(t, "10"), policy()
+	if _, err := b.Reserve(p, reserve(1, credits(t, "10"), 10*ledger.Credit), 0, noon); err != nil {
+		t.Fatal(err)
+	}
+	at := noon + 55*minute
+	v, u := claimAt(55, credits(t, "9.1"), charter().Clock().Minute(at)-1)
+	if _, err := b.Settle(p, v, u, at); err != nil {
+		t.Fatal(err)
+	}
+	if _, changed := b.Watch(p, consumer, at); !changed {
+		t.Fatal("no notice")
+	}
+	if _, err := b.Deposit(p, consumer, credits(t, "10"), "second", at); err != nil {
+		t.Fatal(err)
+	}
+	if _, raised := b.Raise(p, wire.ID{1}, at); !raised || b.Account(consumer).Available > credits(t, "2") {
+		t.Fatalf("not raised: %+v", b.Account(consumer))
+	}
+	b.Watch(p, consumer, at)
+	if s, stands := b.ShortageOf(consumer); stands {
+		t.Errorf("money has come, and the notice stands: %+v", s)
+	}
+}
+
+// Stopped pods take nothing of what the others may have.
+func TestStoppedPodsShareNoMinutes(t *testing.T) {
+	b, p := funded(t, "20"), policy()
+	for n := byte(1); n <= 5; n++ {
+		if _, err := b.Reserve(p, reserve(n, credits(t, "3"), 12*ledger.Credit), 0, noon); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Lower(ledger.Lower{Host: host, Lease: wire.ID{100, n}, Reservation: wire.ID{n}, Seq: 1, Cap: 0}, noon); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := b.Reserve(p, reserve(9, credits(t, "0.5"), 2*ledger.Credit), 0, noon); err != nil {
+		t.Fatal(err)
+	}
+	if r, raised := b.Raise(p, wire.ID{9}, noon); !raised || r.Cap < credits(t, "2") {
+		t.Errorf("raised to %s, want at least an hour", r.Cap.Text())
+	}
+}
+
+// Storage alone may use up an account: that is told too, and the reservation is not let go in silence.
+func TestStorageThatRunsDryIsANotice(t *testing.T) {
+	b, p := funded(t, "10"), policy()
+	if _, err := b.Reserve(p, reserve(1, credits(t, "10"), 10*ledger.Credit), 0, noon); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Lower(ledger.Lower{Host: host, Lease: wire.ID{100, 1}, Reservation: wire.ID{1}, Seq: 1, Cap: credits(t, "2.88")}, noon); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Transfer(ledger.Transfer{From: consumer, To: host, Operator: operator, ID: wire.ID{1}, Amount: credits(t, "7.12")}, noon); err != nil {
+		t.Fatal(err)
+	}
+	at := noon + 48*member.Hour
+	if _, changed := b.Watch(p, consumer, at); changed {
+		t.Error("a notice although 2,880 minutes are set aside")
+	}
+	v, u := claimAt(9, credits(t, "2.875"), charter().Clock().Minute(at)-1)
+	if _, err := b.Settle(p, v, u, at); err != nil {
+		t.Fatal(err)
+	}
+	if _, changed := b.Watch(p, consumer, at); !changed {
+		t.Error("five minutes of storage are left, and no notice")
 	}
 }
 

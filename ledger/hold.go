@@ -44,6 +44,7 @@ type Hold struct {
 	Receipt     SettleReceipt `cbor:"11,keyasint"` // last one given; zero before the first
 	Rest        bool          `cbor:"12,keyasint"` // its pod is stopped, says its host: it wants no more than Keep ahead
 	Keep        Amount        `cbor:"13,keyasint"` // what the host left ahead of what is owed, for storage
+	Woken       member.Time   `cbor:"15,keyasint"` // when it last ceased to rest
 	Kin         bool          `cbor:"14,keyasint"` // its parties have one owner or sponsor: it counts for no limit
 }
 

@@ -32,7 +32,8 @@ func (b *Bank) Reserve(p member.Policy, r Reserve, quoted Rate, now member.Time)
 	if n := len(b.openOf[r.Consumer]); n >= MostOpen {
 		return Reservation{}, refuse(CodeLimit, "%d reservations of this account are open, the most there may be", n)
 	}
-	if s, stands := b.ShortageOf(r.Consumer); stands && !b.relieved(p, s) {
+	b.relieve(p, r.Consumer)
+	if s, stands := b.ShortageOf(r.Consumer); stands {
 		return Reservation{}, refuse(CodeFunds, "the account is out of funds since %v: it takes a deposit to start anything", s.Notice.At)
 	}
 	limit, needed, err := b.opening(p, r)
@@ -53,12 +54,7 @@ func (b *Bank) Reserve(p member.Policy, r Reserve, quoted Rate, now member.Time)
 		ID: r.Reservation, Seq: 1, Operator: b.operator, Consumer: r.Consumer, By: r.By, Host: r.Host, Lease: r.Lease,
 		MaxRate: r.MaxRate, Opened: now, RedeemBy: now + RedeemWithin,
 	}}
-	v, err := b.recap(h, min(limit, available), EntryReserve, now)
-	if s, stands := b.ShortageOf(r.Consumer); stands && err == nil { // relieved, as above
-		s.Over = true
-		b.shortages[r.Consumer], b.lacking[r.Consumer] = s, true
-	}
-	return v, err
+	return b.recap(h, min(limit, available), EntryReserve, now)
 }
 
 // opening is the most that a reservation opens with, and the least.
@@ -126,13 +122,15 @@ func (b *Bank) Raise(p member.Policy, id wire.ID, now member.Time) (Reservation,
 	if !ok || !h.Open() || h.CloseAt != 0 || now >= h.Reservation.RedeemBy {
 		return h.Reservation, false
 	}
+	b.relieve(p, h.Reservation.Consumer) // before what came in is set aside
+	_, stands := b.ShortageOf(h.Reservation.Consumer)
 	limit, room := h.Reservation.Cap, b.Room(h.Reservation.Consumer, now)
 	if h.Rest {
-		limit += min(room, b.keepUp(p, h))
+		limit += min(room, b.keepUp(h))
 	} else if more := b.more(p, h); b.worth(p, h, more) {
 		limit += min(room, more)
 	}
-	renew := now-h.Active < RedeemWithin/2 && h.Reservation.RedeemBy-now < RedeemWithin/2
+	renew := (now-h.Active < RedeemWithin/2 || h.Rest && !stands) && h.Reservation.RedeemBy-now < RedeemWithin/2
 	if limit == h.Reservation.Cap && !renew {
 		return h.Reservation, false
 	}
@@ -189,7 +187,7 @@ func (b *Bank) lackOf(a identity.Address, n uint32, limit Amount) (Amount, bool)
 // more is how much the cap of h may grow.
 func (b *Bank) more(p member.Policy, h Hold) Amount {
 	acc := b.accounts[h.Reservation.Consumer]
-	if s, stands := b.ShortageOf(h.Reservation.Consumer); acc.Available <= 0 || stands && !b.relieved(p, s) {
+	if _, stands := b.ShortageOf(h.Reservation.Consumer); acc.Available <= 0 || stands {
 		return 0
 	}
 	need := b.need(p, h.Reservation.Consumer)
@@ -207,7 +205,7 @@ func (b *Bank) more(p member.Policy, h Hold) Amount {
 
 // lack is what h is short of to pay n more minutes than it owes, within its budget.
 func (b *Bank) lack(h Hold, n uint32) Amount {
-	if h.CloseAt != 0 {
+	if h.CloseAt != 0 || h.Rest {
 		return 0
 	}
 	want, err := h.Reservation.MaxRate.Cost(b.span(n))
@@ -274,18 +272,30 @@ func (b *Bank) Kin(id wire.ID) {
 	}
 }
 
-// Wake ends the rest of a reservation: its pod is to be started.
-func (b *Bank) Wake(id wire.ID) {
-	if h, ok := b.holds[id]; ok && h.Rest && h.Open() {
-		h.Rest, h.Keep = false, 0
-		b.store(h)
+// Wake ends the rest of a reservation: its pod is to be started. It is refused with ErrFunds, and rests on, when what is set aside
+// with what may be added does not pay the minutes under which pods stop.
+func (b *Bank) Wake(p member.Policy, id wire.ID, now member.Time) error {
+	rests, ok := b.holds[id]
+	if !ok || !rests.Rest || !rests.Open() {
+		return nil
 	}
+	h := rests
+	h.Rest, h.Woken = false, now
+	b.store(h)
+	more := min(b.more(p, h), b.Room(h.Reservation.Consumer, now))
+	need, err := h.Reservation.MaxRate.Cost(b.span(p.StopFunds))
+	whole := h.Budget > 0 && h.Reservation.Cap+more >= h.Budget
+	if have := h.ahead() + more; !whole && (err != nil || have < need) {
+		b.store(rests)
+		return short(need, have)
+	}
+	return nil
 }
 
 // keepUp is how much the cap of a hold at rest may grow: to what its host left ahead, once half of that is used up.
-func (b *Bank) keepUp(p member.Policy, h Hold) Amount {
-	s, stands := b.ShortageOf(h.Reservation.Consumer)
-	if h.ahead() > h.Keep/2 || h.CloseAt != 0 || stands && !b.relieved(p, s) {
+func (b *Bank) keepUp(h Hold) Amount {
+	_, stands := b.ShortageOf(h.Reservation.Consumer)
+	if h.ahead() > h.Keep/2 || h.CloseAt != 0 || stands {
 		return 0
 	}
 	more := h.Keep - h.ahead()

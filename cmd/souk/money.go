@@ -216,15 +216,18 @@ func limitCommand(e *env) *cobra.Command {
 	var hourly, daily string
 	set := &cobra.Command{
 		Use: "set [--hourly AMOUNT] [--daily AMOUNT]", Short: "Have the bank hold this account to a limit, whether this node is up or not", Args: cobra.NoArgs,
-		Long: "Set replaces both limits of this account; one that is left out is lifted. Nothing is started that would make all that is up cost more per\n" +
+		Long: "Set replaces both limits of this account; one that is left out, or none, is lifted. Nothing is started that would make all that is up cost more per\n" +
 			"hour, and no more is set aside for hosts than the limit of a day leaves: pods stop when that is used up. A day is 1,440 minutes of the market.",
 		RunE: e.asking(func(ctx context.Context, c *api.Client, _ []string) error {
+			if hourly == "" && daily == "" {
+				return usageError("", "say --hourly, --daily or both: an amount, or none to lift it")
+			}
 			var l api.OwnLimit
 			for _, x := range []struct {
 				text string
 				to   *ledger.Amount
 			}{{hourly, (*ledger.Amount)(&l.Hourly)}, {daily, &l.Daily}} {
-				if x.text == "" {
+				if x.text == "" || x.text == "none" {
 					continue
 				}
 				a, err := ledger.ParseAmount(x.text)
@@ -240,8 +243,8 @@ func limitCommand(e *env) *cobra.Command {
 			return e.showLimit(v, false)
 		}),
 	}
-	set.Flags().StringVar(&hourly, "hourly", "", "most that all that is up may cost per hour, credits")
-	set.Flags().StringVar(&daily, "daily", "", "most in a day, credits")
+	set.Flags().StringVar(&hourly, "hourly", "", "most that all that is up may cost per hour, credits; none: no limit")
+	set.Flags().StringVar(&daily, "daily", "", "most in a day, credits; none: no limit")
 	var explain bool
 	show := &cobra.Command{
 		Use: "show", Short: "What this account may spend", Args: cobra.NoArgs,

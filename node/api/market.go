@@ -150,6 +150,9 @@ func (f Founding) found(now time.Time, addrs []string) (observer.Found, error) {
 	if err := p.Validate(); err != nil {
 		return none, usage("%v", err)
 	}
+	if day := uint32(24 * member.HourMinutes); !f.Testnet && p.DataHold < day {
+		return none, usage("data is kept for at least %d minutes after its funds have run out; only a testnet may keep it for less", day)
+	}
 	return observer.Found{Charter: c, Policy: p, Alias: f.Alias}, nil
 }
 

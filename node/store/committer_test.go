@@ -14,12 +14,23 @@ import (
 
 // gate is a Sink that lets a group through when told, with the error it is told.
 type gate struct {
-	pass   chan error
-	groups [][]Batch
+	pass chan error
+
+	mu    sync.Mutex // guards what follows
+	tried [][]Batch
+}
+
+// groups are those that have come so far.
+func (g *gate) groups() [][]Batch {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.tried)
 }
 
 func (g *gate) Commit(batches []Batch) error {
-	g.groups = append(g.groups, batches)
+	g.mu.Lock()
+	g.tried = append(g.tried, batches)
+	g.mu.Unlock()
 	err := <-g.pass
 	if !errors.Is(err, ErrDiskFull) {
 		finish(batches, err)
@@ -59,7 +70,7 @@ func TestBatchesGatherWhileTheDiskIsBusy(t *testing.T) {
 		}
 		synctest.Wait()
 		var sizes []int
-		for _, group := range g.groups {
+		for _, group := range g.groups() {
 			sizes = append(sizes, len(group))
 		}
 		if want := []int{1, 170, 170, 59}; !slices.Equal(sizes, want) {
@@ -125,8 +136,8 @@ func TestAStorageErrorEndsTheCommitter(t *testing.T) {
 		if want := []string{"1 the disk is gone", "2 the disk is gone", "3 the disk is gone"}; !slices.Equal(told, want) {
 			t.Errorf("Done was told %q, want %q", told, want)
 		}
-		if len(g.groups) != 1 {
-			t.Errorf("%d groups were begun, want 1", len(g.groups))
+		if len(g.groups()) != 1 {
+			t.Errorf("%d groups were begun, want 1", len(g.groups()))
 		}
 	})
 }
@@ -199,13 +210,13 @@ func TestAFullDiskStallsTheCommitter(t *testing.T) {
 		g.pass <- ErrDiskFull
 		c.Submit(b)
 		synctest.Wait()
-		if !c.Stalled() || len(told) != 0 || len(g.groups) != 1 {
-			t.Fatalf("stalled %v, %d told, %d tries", c.Stalled(), len(told), len(g.groups))
+		if !c.Stalled() || len(told) != 0 || len(g.groups()) != 1 {
+			t.Fatalf("stalled %v, %d told, %d tries", c.Stalled(), len(told), len(g.groups()))
 		}
 		begun := time.Now()
 		g.pass <- nil
-		if err := <-told; err != nil || time.Since(begun) != 2*roomEvery || len(g.groups) != 3 {
-			t.Errorf("Done %v after %v and %d tries, want nil after %v and 3", err, time.Since(begun), len(g.groups), 2*roomEvery)
+		if err := <-told; err != nil || time.Since(begun) != 2*roomEvery || len(g.groups()) != 3 {
+			t.Errorf("Done %v after %v and %d tries, want nil after %v and 3", err, time.Since(begun), len(g.groups()), 2*roomEvery)
 		}
 		g.pass <- ErrDiskFull // and a node that ends meanwhile says that it was not written
 		last := numbered(2)

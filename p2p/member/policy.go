@@ -87,6 +87,8 @@ func (p Policy) Validate() error {
 		return errors.New("policy: hold is 1 to 60 s")
 	case p.ReserveLeast == 0 || p.ReserveOpen < p.ReserveLeast || p.ReserveAhead < p.ReserveOpen:
 		return errors.New("policy: reservations want least <= open <= ahead")
+	case p.StopFunds >= p.ReserveOpen:
+		return errors.New("policy: pods must not stop with as many minutes as a reservation opens with")
 	case p.Step < 100:
 		return errors.New("policy: a challenger must not pay less than its victim")
 	case len(p.Bootstrap) > 16 || len(p.Agreement) > 8192:

@@ -57,6 +57,7 @@ type Consumer struct {
 	leases   *step.Map[wire.ID, Lease]       // by lease
 	vouchers *step.Map[wire.ID, wire.Object] // by lease: the highest, a draft
 	payments *step.Map[wire.ID, payment]
+	limits   *step.Cell[uint64] // sequence of the last limit
 
 	// What follows is of this run only.
 	awaiting map[uint64]func(*step.Context, step.Response)
@@ -125,13 +126,14 @@ func New(w World) *Consumer {
 		loose:    map[wire.ID]*retry{},
 		terms:    map[wire.ID]market.Terms{},
 		payments: step.ByID[payment](table.Payment),
+		limits:   step.NewCell[uint64]("limit"),
 		pays:     map[wire.ID]*retry{},
 	}
 }
 
 // Keepers is the durable state.
 func (c *Consumer) Keepers() []step.Keeper {
-	return []step.Keeper{c.orders, c.leases, c.vouchers, c.payments}
+	return []step.Keeper{c.orders, c.leases, c.vouchers, c.payments, c.limits}
 }
 
 // Boot resumes what was under way when the node last ended. It is called once, after the rows are loaded.

@@ -17,19 +17,21 @@ type (
 	ShowLimit struct{}
 )
 
-// setLimit signs the limit. Its sequence is the time: the newest word stands.
+// setLimit signs the limit. Its sequence is the time, or more than the last: the newest word stands.
 func (c *Consumer) setLimit(ctx *step.Context, id uint64, m SetLimit) {
 	bank := c.w.Bank()
 	if bank.IsZero() {
 		ctx.Answer(id, nil, noBank())
 		return
 	}
-	draft, err := wire.TryDraft(ledger.Limit{Account: ctx.Self, Operator: bank, Seq: uint64(ctx.Now), Hourly: m.Hourly, Daily: m.Daily, At: ctx.Now})
+	seq := max(uint64(ctx.Now), *c.limits.Get()+1)
+	draft, err := wire.TryDraft(ledger.Limit{Account: ctx.Self, Operator: bank, Seq: seq, Hourly: m.Hourly, Daily: m.Daily, At: ctx.Now})
 	if err != nil {
 		ctx.Answer(id, nil, step.Fail(step.ProblemUsage, "", "%v", err))
 		return
 	}
-	c.askLimit(ctx, id, toBank(bank, step.OpLimit, nil, ctx.Guard([]byte("limit"), uint64(ctx.Now), draft)))
+	c.limits.Put(seq)
+	c.askLimit(ctx, id, toBank(bank, step.OpLimit, nil, ctx.Guard([]byte("limit"), seq, draft)))
 }
 
 func (c *Consumer) showLimit(ctx *step.Context, id uint64) {

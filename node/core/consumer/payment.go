@@ -68,7 +68,10 @@ func (c *Consumer) give(ctx *step.Context, id uint64, m Give) {
 
 // pay files an order, sends it, and answers with what became of it.
 func (c *Consumer) pay(ctx *step.Context, id uint64, pid wire.ID, order func(bank identity.Address) wire.Message) {
-	if c.payments.Get(pid) != nil { // the same order once more
+	if p := c.payments.Get(pid); p != nil && !p.same(order(p.Bank)) {
+		ctx.Answer(id, nil, step.Fail(step.ProblemConflict, "draw a new id for another payment", "payment %s stands for something else", pid.Short()))
+		return
+	} else if p != nil { // the same order once more
 		c.askPayment(ctx, pid, func(ctx *step.Context) { ctx.Answer(id, c.paymentView(pid), nil) })
 		return
 	}
@@ -93,6 +96,21 @@ func (c *Consumer) pay(ctx *step.Context, id uint64, pid wire.ID, order func(ban
 			ctx.Answer(id, v, nil)
 		}
 	})
+}
+
+// same reports whether an order is this one, given at another time.
+func (p *payment) same(msg wire.Message) bool {
+	switch m := msg.(type) {
+	case ledger.PayoutRequest:
+		old, err := wire.Decode[ledger.PayoutRequest](p.Order)
+		m.At = old.At
+		return err == nil && m == old
+	case ledger.Transfer:
+		old, err := wire.Decode[ledger.Transfer](p.Order)
+		m.At = old.At
+		return err == nil && m == old
+	}
+	return false
 }
 
 // askPayment gives the bank the order, and takes its answer. then is called when it has come, or none has.
@@ -131,7 +149,7 @@ func (c *Consumer) takePayment(ctx *step.Context, p *payment, objects []wire.Any
 			return false
 		}
 		if p.Receipt.IsZero() || w.State.String() != v.State {
-			p.Receipt = r.Object()
+			p.Receipt, p.Refused = r.Object(), ""
 			c.payments.Touch(v.ID)
 			ctx.Notify("payout."+w.State.String(), wire.ID{}, fmt.Sprintf("payout %s of %s is %v %s", v.ID.Short(), v.Amount.Text(), w.State, w.Ref),
 				"payout", v.ID.String(), "amount", v.Amount.String())

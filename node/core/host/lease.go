@@ -71,6 +71,7 @@ type lease struct {
 	Broke       member.Minute      `cbor:"57,keyasint"` // in which it was: at the next tick it stops; 0: nothing to do
 	Cause       identity.Hash      `cbor:"58,keyasint"` // ref of the Forfeit that ended it
 	Record      wire.Object        `cbor:"59,keyasint"` // of the removal of its volume
+	EndFor      market.Reason      `cbor:"62,keyasint"` // why it is to end once its pod is down
 	Lost        bool               `cbor:"60,keyasint"` // this node may not know all that it signed for it, and signs nothing more
 	Mute        bool               `cbor:"61,keyasint"` // nor a last word: its consumer did not tell what it holds
 }
@@ -354,17 +355,11 @@ func (h *Host) exited(ctx *step.Context, id wire.ID, l *lease) {
 // stopped is what follows when a pod is down: its limits may end the lease, and money that it no longer needs goes back.
 func (h *Host) stopped(ctx *step.Context, id wire.ID, l *lease) {
 	limited := l.StopFor == market.ReasonBudget || l.StopFor == market.ReasonDuration
-	switch ends := l.StopFor == market.ReasonSetup || l.StopFor == market.ReasonFraud || l.StopFor == market.ReasonForfeit; {
-	case l.Desire == market.DesireEnd && !l.Cause.IsZero():
-		h.end(ctx, id, l, market.ReasonForfeit)
+	switch {
+	case l.Desire == market.DesireEnd:
+		h.end(ctx, id, l, l.EndFor)
 		return
-	case l.Desire == market.DesireEnd && l.Lost:
-		h.end(ctx, id, l, market.ReasonHost)
-		return
-	case l.Desire == market.DesireEnd && !ends:
-		h.end(ctx, id, l, market.ReasonConsumer)
-		return
-	case l.Desire == market.DesireEnd, limited && l.Terms.OnEnd == market.OnEndRemove:
+	case limited && l.Terms.OnEnd == market.OnEndRemove:
 		h.end(ctx, id, l, l.StopFor)
 		return
 	}
@@ -421,6 +416,9 @@ func (h *Host) again(ctx *step.Context, id wire.ID, l *lease) {
 // end finishes a lease: nothing but its final entry and its settlement follow. Data goes at once when the consumer wants
 // it so, or when there is none; after any other end it is kept for a while.
 func (h *Host) end(ctx *step.Context, id wire.ID, l *lease, why market.Reason) {
+	if l.Desire != market.DesireEnd || why == market.ReasonConsumer {
+		l.EndFor = why // that data goes at once, a later rm may still say
+	}
 	l.Desire = market.DesireEnd
 	h.touch(id)
 	switch {

@@ -194,6 +194,9 @@ func (h *Host) takeReservation(id wire.ID, r ledger.Reservation) bool {
 	if r.ID != old.ID || r.Operator != old.Operator || r.Lease != id || r.Host != old.Host || r.By != old.By || r.Seq <= old.Seq {
 		return false
 	}
+	if r.Cap > old.Cap && !l.State.Owns() && l.State != market.StateCertified {
+		l.Lowered = false // raised for a start that has not come
+	}
 	l.Reservation = r
 	h.touch(id)
 	return true

@@ -392,12 +392,14 @@ func (o *Operator) refresh(ctx *step.Context, r step.Request) ([]wire.Object, er
 			return nil, err
 		}
 	}
-	if h.Rest && r.Peer == h.Reservation.Consumer {
+	if h.Rest {
 		if no := o.withinLimit(ctx, h.Reservation.Consumer, h.Reservation.MaxRate); no != nil {
 			return nil, no
 		}
 	}
-	o.bank.Wake(h.Reservation.ID)
+	if err := o.bank.Wake(p, h.Reservation.ID, ctx.Now); err != nil {
+		return nil, err
+	}
 	v, _ := o.bank.Raise(p, h.Reservation.ID, ctx.Now)
 	if h, _ = o.bank.Hold(v.ID); shown {
 		return drafts(h.Receipt, v)

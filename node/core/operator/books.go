@@ -120,6 +120,7 @@ func (o *Operator) keep(ctx *step.Context) {
 			ctx.Guard(chain("funds", s.Notice.Consumer[:]), s.Notice.Seq, wire.Draft(s.Notice))
 		}
 		o.books.shortages.Put(s.Notice.Consumer, s)
+		o.tellShort(ctx, s)
 	}
 	for _, s := range c.Spendings {
 		o.books.spendings.Put(s.Account, s)

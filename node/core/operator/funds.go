@@ -15,18 +15,21 @@ import (
 // of it every minute, so none that was away goes on for nothing; when it has stood to its end they are told of the forfeit, until
 // the reservation is released.
 func (o *Operator) watch(ctx *step.Context, p member.Policy, who identity.Address) {
-	s, changed := o.bank.Watch(p, who, ctx.Now)
-	_, stands := o.bank.ShortageOf(who)
-	switch {
-	case stands && changed:
-		ctx.Notify("funds.out", wire.ID{}, fmt.Sprintf("%s has %s left for what it runs at %s an hour: its pods stop", name(who, o.alias(who)),
-			s.Notice.Left.Text(), s.Notice.Burn.Text()), "account", who.String(), "left", s.Notice.Left.String())
-	case changed:
-		ctx.Notify("funds.back", wire.ID{}, fmt.Sprintf("%s has funds again", name(who, o.alias(who))), "account", who.String())
-	}
-	if stands {
+	_, changed := o.bank.Watch(p, who, ctx.Now)
+	if s, stands := o.bank.ShortageOf(who); stands {
 		o.warn(ctx, s.Notice, changed)
 	}
+}
+
+// tellShort tells this operator's user what has become of an account's funds.
+func (o *Operator) tellShort(ctx *step.Context, s ledger.Shortage) {
+	who := s.Notice.Consumer
+	if s.Over {
+		ctx.Notify("funds.back", wire.ID{}, fmt.Sprintf("%s has funds again", name(who, o.alias(who))), "account", who.String())
+		return
+	}
+	ctx.Notify("funds.out", wire.ID{}, fmt.Sprintf("%s has %s left for what it runs at %s an hour: its pods stop", name(who, o.alias(who)),
+		s.Notice.Left.Text(), s.Notice.Burn.Text()), "account", who.String(), "left", s.Notice.Left.String())
 }
 
 // warn sends a notice that stands to all whom it concerns now.
