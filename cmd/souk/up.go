@@ -89,10 +89,12 @@ func (e *env) upForeground(ctx context.Context, p *passFlags) error {
 			log.Info("node is up", "address", k.Address(), "home", cfg.Home, "version", buildVersion())
 		case <-ctx.Done():
 		}
-		select {
-		case <-time.After(settled):
-			debug.FreeOSMemory() // starting takes more than waiting for customers does
-		case <-ctx.Done():
+		for _, d := range []time.Duration{settled, 5 * settled} { // once for the start, once for what comes of its being up
+			select {
+			case <-time.After(d):
+				debug.FreeOSMemory() // starting takes more than waiting for customers does
+			case <-ctx.Done():
+			}
 		}
 	}()
 	return n.Run(ctx)

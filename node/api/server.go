@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
@@ -158,15 +159,28 @@ func route[I, O any](a huma.API, o huma.Operation, answer func(context.Context, 
 	if w, ok := o.Metadata["wait"].(time.Duration); ok {
 		wait = w
 	}
-	huma.Register(a, o, func(ctx context.Context, in *I) (*reply[O], error) {
+	answers[O](a, &o)
+	huma.Register(a, o, func(ctx context.Context, in *I) (*reply[any], error) {
 		ctx, cancel := context.WithTimeout(ctx, wait)
 		defer cancel()
 		v, err := answer(ctx, in)
 		if err != nil {
 			return nil, problemOf(err)
 		}
-		return &reply[O]{v}, nil
+		return &reply[any]{v}, nil
 	})
+}
+
+// answers describes what a route answers with. It does so here because a handler for every type of answer would be compiled with all of
+// huma's around it: half a megabyte of program, which an idle node pays for.
+func answers[O any](a huma.API, o *huma.Operation) {
+	t := reflect.TypeFor[O]()
+	o.Responses = map[string]*huma.Response{strconv.Itoa(o.DefaultStatus): {
+		Description: http.StatusText(o.DefaultStatus),
+		Content: map[string]*huma.MediaType{"application/json": {
+			Schema: a.OpenAPI().Components.Schemas.Schema(t, true, t.Name()),
+		}},
+	}}
 }
 
 // do has the core carry out a command that is answered with a T.
