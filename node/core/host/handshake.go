@@ -139,33 +139,6 @@ func (h *Host) mayAsk(ctx *step.Context, r step.Request, q market.Request) *step
 	return nil
 }
 
-// How many leases that are not over a host has at most, in all and of one consumer. Those that are stopped cost it little, but at the hour
-// all are closed in one step, and that has to fit into one transaction of the store.
-const (
-	leasesMost   = 160
-	leasesOfEach = 32
-)
-
-// crowded refuses a lease more than this host can keep.
-func (h *Host) crowded(who identity.Address) *step.Refusal {
-	all, own := 0, 0
-	for _, id := range h.leases.Keys() {
-		if l := h.leases.Get(id); !l.Done {
-			all++
-			if l.Terms.Consumer == who {
-				own++
-			}
-		}
-	}
-	switch {
-	case own >= leasesOfEach:
-		return step.Refuse(step.RefuseLimit, "you have %d pods here, stopped ones included, the most there may be: remove some", own)
-	case all >= leasesMost:
-		return step.Refuse(step.RefuseWithdrawn, "this host keeps %d leases, the most it can", all)
-	}
-	return nil
-}
-
 // terms writes the contract for a request.
 func (h *Host) terms(ctx *step.Context, q market.Request) (market.Terms, *step.Refusal) {
 	s := h.sale.Get()
