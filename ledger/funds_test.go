@@ -128,7 +128,7 @@ func TestNoNoticeForWhatIsPaidForOrStopped(t *testing.T) {
 // A pod that has rested for days is not taken to have run through them when it starts again, and its start may come to nothing.
 func TestWakingCountsFromThen(t *testing.T) {
 	b, p := funded(t, "10"), policy()
-	if _, err := b.Reserve(p, reserve(1, credits(t, "8"), 8*ledger.Credit), 0, noon); err != nil {
+	if _, err := b.Reserve(p, reserve(1, credits(t, "9.5"), 95*ledger.Credit/10), 0, noon); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Lower(ledger.Lower{Host: host, Lease: wire.ID{100, 1}, Reservation: wire.ID{1}, Seq: 1, Cap: 0}, noon); err != nil {

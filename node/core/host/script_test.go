@@ -246,6 +246,10 @@ func (b *bench) doLease(verb string, id wire.ID, args []string) {
 		n := b.fundsNotice(d)
 		b.said(d, b.ask(operator, step.OpFunds, nil, n, seal(b, operator, ledger.Forfeit{Operator: operator.Address(), Consumer: d.by.Address(),
 			Host: self.Address(), Lease: d.id, Reservation: d.res.ID, Notice: n.Ref(), At: n.Value().ForfeitAt})))
+	case "young": // young L1: the bank forfeits before the time that the terms set
+		n := b.fundsNotice(d)
+		b.said(d, b.ask(operator, step.OpFunds, nil, n, seal(b, operator, ledger.Forfeit{Operator: operator.Address(), Consumer: d.by.Address(),
+			Host: self.Address(), Lease: d.id, Reservation: d.res.ID, Notice: n.Ref(), At: n.Value().At + 60*member.Second})))
 	case "dies": // dies L1 CODE: nobody hears of it
 		code, _ := strconv.Atoi(args[0])
 		b.pods[id].finished, b.pods[id].code = b.now, int32(code)
