@@ -8,7 +8,6 @@ import (
 
 	"souk/p2p/identity"
 	"souk/p2p/member"
-	"souk/p2p/wire"
 )
 
 // A Statement is what an account looks like to its owner.
@@ -64,13 +63,6 @@ func (b *Bank) unspent(h Hold, now member.Time) Amount {
 		return 0
 	}
 	return left - cost
-}
-
-// Short reports whether an account has less than the policy's minutes of funds for all its leases together.
-func (b *Bank) Short(p member.Policy, addr identity.Address, now member.Time) bool {
-	s := b.Balance(addr, now)
-	need, err := s.Burn.Cost(b.span(p.StopFunds))
-	return err != nil || s.Left < need
 }
 
 const maxAmount = Amount(1<<63 - 1)
@@ -279,6 +271,3 @@ func (b *Bank) Reservations(consumer identity.Address) []Hold {
 	}
 	return out
 }
-
-// LeaseOf names the lease of a reservation; zero when there is none.
-func (b *Bank) LeaseOf(id wire.ID) wire.ID { return b.holds[id].Reservation.Lease }

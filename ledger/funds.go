@@ -88,17 +88,23 @@ func (b *Bank) Watch(p member.Policy, consumer identity.Address, now member.Time
 		over := b.relieve(p, consumer)
 		return b.shortages[consumer], over
 	}
-	left, burn := b.straits(consumer, now)
-	need, err := burn.Cost(b.span(p.StopFunds))
-	if up := burn > 0 && (err != nil || left < need); !up && !b.dry(p, consumer) {
+	if !b.Short(p, consumer, now) && !b.dry(p, consumer) {
 		return s, false
 	}
+	left, burn := b.straits(consumer, now)
 	s = Shortage{In: b.income(consumer), Notice: FundsNotice{
 		Operator: b.operator, Consumer: consumer, Seq: s.Notice.Seq + 1, Left: left, Burn: burn, At: now,
 		ForfeitAt: now + member.Time(p.DataHold)*b.clock.Slot,
 	}}
 	b.shortages[consumer], b.lacking[consumer] = s, true
 	return s, true
+}
+
+// Short reports whether an account has less than the policy's minutes of funds for all its pods that are up together.
+func (b *Bank) Short(p member.Policy, consumer identity.Address, now member.Time) bool {
+	left, burn := b.straits(consumer, now)
+	need, err := burn.Cost(b.span(p.StopFunds))
+	return err != nil || left < need
 }
 
 // relieve ends an account's shortage if that is over. It reports whether it was.
