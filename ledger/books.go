@@ -119,8 +119,8 @@ func (b *Bank) auditHolds() error {
 		if h.Reservation.ID != id || b.leases[h.Reservation.Lease] != id {
 			return fmt.Errorf("ledger: reservation %s is filed under another", id.Short())
 		}
-		if h.Settled > h.Reservation.Cap || h.Settled > h.Voucher.Total || h.Fee > h.Settled || h.Settled < 0 || h.Fee < 0 {
-			return fmt.Errorf("ledger: reservation %s has settled %s of a cap of %s and a voucher of %s", id.Short(),
+		if h.Settled > h.Reservation.Cap || h.Settled > max(h.Voucher.Total, h.Chain.Amount()) || h.Fee > h.Settled || h.Settled < 0 || h.Fee < 0 {
+			return fmt.Errorf("ledger: reservation %s has settled %s of a cap of %s, a voucher of %s and what is proven", id.Short(),
 				h.Settled.Text(), h.Reservation.Cap.Text(), h.Voucher.Total.Text())
 		}
 		if !h.Open() {

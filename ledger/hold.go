@@ -46,6 +46,7 @@ type Hold struct {
 	Keep        Amount        `cbor:"13,keyasint"` // what the host left ahead of what is owed, for storage
 	Woken       member.Time   `cbor:"15,keyasint"` // when it last ceased to rest
 	Kin         bool          `cbor:"14,keyasint"` // its parties have one owner or sponsor: it counts for no limit
+	Chain       Unvouched     `cbor:"16,keyasint"` // how far its host has claimed minutes beyond the voucher
 }
 
 // Open reports whether the reservation still pays.
@@ -55,7 +56,7 @@ func (h Hold) Open() bool { return h.State == HoldOpen }
 func (h Hold) Left() Amount { return h.Reservation.Cap - h.Settled }
 
 // owed is what the host is known to be owed, paid or not.
-func (h Hold) owed() Amount { return max(h.Settled, h.Voucher.Total) }
+func (h Hold) owed() Amount { return max(h.Settled, h.Voucher.Total, h.Chain.Amount()) }
 
 // ahead is what the cap holds beyond what is owed.
 func (h Hold) ahead() Amount { return max(0, h.Reservation.Cap-h.owed()) }

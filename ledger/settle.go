@@ -178,12 +178,12 @@ func (b *Bank) shown(h Hold, v *Voucher, now member.Time) (Hold, error) {
 	return h, nil
 }
 
-// due is what the highest voucher shown entitles the host to and has not been paid.
+// due is what the highest voucher shown, or receipts, entitle the host to and has not been paid.
 func (h Hold) due() Amount {
 	if !h.Open() {
 		return 0
 	}
-	return max(0, min(h.Reservation.Cap, h.Voucher.Total)-h.Settled)
+	return max(0, min(h.Reservation.Cap, max(h.Voucher.Total, h.Chain.Amount()))-h.Settled)
 }
 
 // pay credits what is due, releases the rest if asked to, and stores the hold with its new receipt.

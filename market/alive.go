@@ -97,6 +97,7 @@ const (
 	CommandStop   CommandKind = 1
 	CommandStart  CommandKind = 2
 	CommandRemove CommandKind = 3
+	CommandRevoke CommandKind = 4 // the mandate ends
 )
 
 // String is the command's word.
@@ -108,11 +109,13 @@ func (c CommandKind) String() string {
 		return "start"
 	case CommandRemove:
 		return "rm"
+	case CommandRevoke:
+		return "revoke"
 	}
 	return "unknown"
 }
 
-// A Command orders a host to stop, start or end a pod. Commands of a lease are numbered; a repeated number does nothing.
+// A Command orders a host to stop, start or end a pod, or to bill nothing more on a mandate. Commands of a lease are numbered; a repeated number does nothing.
 type Command struct {
 	Consumer identity.Address `cbor:"1,keyasint"`
 	Host     identity.Address `cbor:"2,keyasint"`
@@ -136,7 +139,7 @@ func (c Command) Validate() error {
 	switch {
 	case c.Lease.IsZero() || c.Host.IsZero() || c.Seq == 0:
 		return errors.New("command names no lease, host or sequence")
-	case c.Order < CommandStop || c.Order > CommandRemove:
+	case c.Order < CommandStop || c.Order > CommandRevoke:
 		return errors.New("command is unknown")
 	}
 	return nil

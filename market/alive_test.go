@@ -61,7 +61,7 @@ func TestKeepAlivesAreShaped(t *testing.T) {
 		"command":                {Command{Lease: id, Host: host, Seq: 1, Order: CommandStop}, true},
 		"command number 0":       {Command{Lease: id, Host: host, Order: CommandStop}, false},
 		"command of no kind":     {Command{Lease: id, Host: host, Seq: 1}, false},
-		"command past the last":  {Command{Lease: id, Host: host, Seq: 1, Order: CommandRemove + 1}, false},
+		"command past the last":  {Command{Lease: id, Host: host, Seq: 1, Order: CommandRevoke + 1}, false},
 		"notice":                 {Notice{Lease: id, Term: 5, Kill: 5}, true},
 		"notice without lease":   {Notice{Term: 5, Kill: 5}, false},
 		"kill before terminate":  {Notice{Lease: id, Term: 5, Kill: 4}, false},

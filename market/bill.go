@@ -5,11 +5,13 @@ import (
 	"souk/p2p/identity"
 	"souk/p2p/member"
 	"souk/p2p/wire"
+	"souk/reliability"
 )
 
 // A Bill is everything that proves what a lease cost and what was paid for it. It joins the market's charter, the policy
 // and the terms that the lease was made under, the credentials of both sides, the host's cert and its whole usage chain,
-// the consumer's highest voucher, and what the bank reserved and paid. Its file is JSON with a readable head; nothing but
+// the consumer's highest voucher, what the bank reserved and paid, and of minutes that were paid without a voucher the mandate and
+// the witnesses' receipts. Its file is JSON with a readable head; nothing but
 // the file is needed to check it.
 type Bill struct {
 	Charter      wire.Object
@@ -22,6 +24,10 @@ type Bill struct {
 	Voucher      wire.Object   // highest; zero when nothing was signed for
 	Reservations []wire.Object // as it was opened, raised and lowered; all that are known, in order
 	Receipts     []wire.Object // of the bank's settlements, in order
+
+	Mandate   wire.Object       // newest; zero where there is none
+	Panel     reliability.Panel // that it names
+	Witnessed []wire.Object     // receipts for minutes beyond the voucher, by minute and witness
 }
 
 // A Summary is what a bill comes to: the readable head of its file.
@@ -48,10 +54,11 @@ type Summary struct {
 	Final       bool               `json:"final"`
 	Minutes     []StatusMinutes    `json:"minutes"`
 	Currency    string             `json:"currency"`
-	Owed        ledger.Amount      `json:"owed"`     // by the whole chain
-	Signed      ledger.Amount      `json:"signed"`   // by the consumer's highest voucher
-	Reserved    ledger.Amount      `json:"reserved"` // cap of the latest reservation
-	Paid        ledger.Amount      `json:"paid"`     // by the bank, fee included
+	Owed        ledger.Amount      `json:"owed"`             // by the whole chain
+	Signed      ledger.Amount      `json:"signed"`           // by the consumer's highest voucher
+	Proven      ledger.Amount      `json:"proven,omitempty"` // by that and witnesses' receipts, where that is more
+	Reserved    ledger.Amount      `json:"reserved"`         // cap of the latest reservation
+	Paid        ledger.Amount      `json:"paid"`             // by the bank, fee included
 	Fee         ledger.Amount      `json:"fee"`
 	Released    bool               `json:"released"` // the rest of the reservation went back to the consumer
 }
@@ -74,6 +81,12 @@ type parts struct {
 	voucher      ledger.Voucher
 	reservations []ledger.Reservation
 	receipts     []ledger.SettleReceipt
+
+	certRef       identity.Hash
+	mandate       ledger.Mandate
+	panel         reliability.Panel
+	witnessed     []reliability.Receipt
+	witnessedRefs []identity.Hash
 }
 
 func decoded[T wire.Message](o wire.Object) T {
@@ -102,7 +115,19 @@ func (b Bill) decode() parts {
 		voucher:      decoded[ledger.Voucher](b.Voucher),
 		reservations: decodedAll[ledger.Reservation](b.Reservations),
 		receipts:     decodedAll[ledger.SettleReceipt](b.Receipts),
+		mandate:      decoded[ledger.Mandate](b.Mandate),
+		panel:        b.Panel,
+		witnessed:    decodedAll[reliability.Receipt](b.Witnessed),
 	}
+}
+
+// refsOf names objects.
+func refsOf(m wire.Market, list []wire.Object) []identity.Hash {
+	out := make([]identity.Hash, len(list))
+	for i, o := range list {
+		out[i] = o.Ref(m)
+	}
+	return out
 }
 
 // Summary is what the bill comes to. It checks nothing; VerifyBill does.
@@ -123,6 +148,12 @@ func (b Bill) summary(p parts) Summary {
 	if n := len(p.usage); n > 0 {
 		u := p.usage[n-1]
 		s.Last, s.Final, s.Owed, s.Head = u.Last(), u.Final, u.Owed(), b.Usage[n-1].Ref(m)
+	}
+	if len(b.Witnessed) > 0 {
+		p.certRef, p.witnessedRefs = b.Cert.Ref(m), refsOf(m, b.Witnessed)
+		if proven, err := p.proven(refsOf(m, b.Usage)); err == nil && proven > s.Signed {
+			s.Proven = proven
+		}
 	}
 	clock := p.charter.Clock()
 	s.From, s.To = clock.Tick(s.First).String(), clock.Tick(s.Last+1).String()

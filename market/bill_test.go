@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"souk/p2p/identity"
 	"souk/p2p/member"
 	"souk/p2p/wire"
+	"souk/reliability"
 )
 
 // billKeys are the keys that bills of these tests are signed with.
@@ -162,6 +164,96 @@ func smallBill(t testing.TB) *billMaker {
 	return m
 }
 
+// mandatedBill is a pod that ran on for two minutes and was stored for an hour while its consumer was away: the bank paid what
+// it and another witness saw, one minute and half of the storage.
+func mandatedBill(t testing.TB) *billMaker {
+	m := newBill(t)
+	m.next(ledger.StatusRunning, ledger.BasisAttended, 1, nil)
+	m.voucher(nil)
+	m.next(ledger.StatusRunning, ledger.BasisMandate, 1, nil)
+	m.next(ledger.StatusRunning, ledger.BasisMandate, 1, nil)
+	m.next(ledger.StatusStopped, ledger.BasisStorage, 60, nil)
+	m.reservation(nil)
+	m.entrust(nil)
+	m.witness(m.operator, billMinute+1)
+	m.witness(billKey(t, 4), billMinute+1)
+	m.witness(m.operator, billMinute+2)
+	for i := range member.Minute(30) {
+		m.witness(m.operator, billMinute+3+2*i)
+	}
+	m.receipt(func(r *ledger.SettleReceipt) { r.Paid, r.Entry = 20_030_000, 4 })
+	return m
+}
+
+func (m *billMaker) entrust(change func(*ledger.Mandate)) {
+	m.bill.Panel = reliability.NewPanel(m.operator.Address(), billKey(m.t, 4).Address())
+	g := ledger.Mandate{Consumer: m.consumer.Address(), Lease: m.terms.Lease, Seq: 1, Reservation: m.terms.Reservation, From: billMinute,
+		Until: billMinute + 1000, MaxTotal: 600_000_000, MaxUnattended: 1440, Quorum: 1, Extension: m.bill.Panel.Hash()}
+	if change != nil {
+		change(&g)
+	}
+	m.bill.Mandate = m.sign(m.consumer, g)
+}
+
+func (m *billMaker) witness(by *identity.PrivateKey, at member.Minute) {
+	r := reliability.Receipt{Witness: by.Address(), Host: m.host.Address(), Minute: at, Answer: identity.Hash{1}}
+	m.bill.Witnessed = append(m.bill.Witnessed, m.sign(by, r))
+	slices.SortFunc(m.bill.Witnessed, func(a, b wire.Object) int {
+		x, _ := wire.Decode[reliability.Receipt](a)
+		y, _ := wire.Decode[reliability.Receipt](b)
+		return x.Compare(y)
+	})
+}
+
+func TestBillProvesWhatNobodySigned(t *testing.T) {
+	s, err := market.VerifyBill(mandatedBill(t).bill.Encode(), identity.Secp256k1{})
+	if err != nil || s.Signed != 10_000_000 || s.Proven != 20_030_000 || s.Paid != s.Proven || s.Owed != 30_060_000 {
+		t.Fatalf("got %+v, %v", s, err)
+	}
+	for _, c := range []struct {
+		name string
+		make func(m *billMaker)
+		want string
+	}{
+		{"one receipt less", func(m *billMaker) { m.bill.Witnessed = m.bill.Witnessed[1:] }, "bill: receipts: number 1: 0.020030000 is paid"},
+		{"no receipts", func(m *billMaker) { m.bill.Witnessed = nil }, "bill: receipts: number 1: 0.020030000 is paid, 0.010000000 is signed for or proven"},
+		{"no mandate", func(m *billMaker) { m.bill.Mandate, m.bill.Panel = wire.Object{}, nil }, "bill: receipts: number 1: 0.020030000 is paid"},
+		{"other witnesses", func(m *billMaker) { m.bill.Panel = m.bill.Panel[1:] }, "bill: mandate: it names other witnesses"},
+		{"mandate of another lease", func(m *billMaker) { m.entrust(func(g *ledger.Mandate) { g.Lease = wire.ID{8} }) }, "bill: mandate: it is for another lease"},
+		{"mandate by the host", func(m *billMaker) {
+			m.entrust(func(g *ledger.Mandate) { g.Consumer = m.host.Address() })
+			m.bill.Mandate = m.sign(m.host, decodeMandate(m))
+		}, "bill: mandate: it is for another lease"},
+		{"mandate used up", func(m *billMaker) { m.entrust(func(g *ledger.Mandate) { g.MaxTotal = 19_999_999 }) }, "bill: receipts: number 1: 0.020030000 is paid"},
+		{"the host as witness", func(m *billMaker) {
+			m.bill.Panel = reliability.NewPanel(m.host.Address(), m.operator.Address())
+			panel := m.bill.Panel
+			m.entrust(func(g *ledger.Mandate) { g.Extension = panel.Hash() })
+			m.bill.Panel = panel
+		}, "bill: mandate: a party"},
+		{"receipt of another host", func(m *billMaker) {
+			m.bill.Witnessed[0] = m.sign(m.operator, reliability.Receipt{Witness: m.operator.Address(), Host: billKey(t, 9).Address(), Minute: billMinute + 1, Answer: identity.Hash{1}})
+		}, "bill: witnesses' receipts: number 1: it is of another host"},
+		{"receipt twice", func(m *billMaker) { m.witness(m.operator, billMinute+1) }, "bill: witnesses' receipts: number "},
+		{"receipt for a minute that is signed for", func(m *billMaker) { m.witness(m.operator, billMinute) }, "bill: witnesses' receipts: number 1: the voucher covers"},
+		{"forged receipt", func(m *billMaker) { m.bill.Witnessed[2].Sig = m.bill.Witnessed[1].Sig }, "bill: witnesses' receipts: number 3: "},
+	} {
+		m := mandatedBill(t)
+		c.make(m)
+		if _, err := market.VerifyBill(m.bill.Encode(), identity.Secp256k1{}); err == nil || !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want %s…", c.name, err, c.want)
+		}
+	}
+}
+
+func decodeMandate(m *billMaker) ledger.Mandate {
+	g, err := wire.Decode[ledger.Mandate](m.bill.Mandate)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return g
+}
+
 // cached is the verifier of real signatures that remembers what it has seen.
 type cached struct {
 	mu   *sync.Mutex
@@ -207,7 +299,7 @@ func TestBillTellsWhatALeaseCost(t *testing.T) {
 }
 
 func TestBillRoundTrips(t *testing.T) {
-	for _, m := range []*billMaker{smallBill(t), newBill(t)} {
+	for _, m := range []*billMaker{smallBill(t), newBill(t), mandatedBill(t)} {
 		file := m.bill.Encode()
 		b, err := market.DecodeBill(file)
 		if err != nil {
@@ -223,7 +315,14 @@ func TestBillRoundTrips(t *testing.T) {
 }
 
 func TestEveryChangedByteFailsABill(t *testing.T) {
-	file := smallBill(t).bill.Encode()
+	short := mandatedBill(t) // its receipts are all of one kind
+	short.bill.Witnessed, short.bill.Receipts = short.bill.Witnessed[:2], nil
+	for name, file := range map[string][]byte{"small": smallBill(t).bill.Encode(), "mandated": short.bill.Encode()} {
+		t.Run(name, func(t *testing.T) { changedBytesFail(t, file) })
+	}
+}
+
+func changedBytesFail(t *testing.T, file []byte) {
 	v := newCached()
 	changes := []func(byte) byte{func(b byte) byte { return b ^ 1 }, func(byte) byte { return ' ' }}
 	for i := range file {

@@ -37,6 +37,17 @@ func (b Bill) encode(p parts) []byte {
 	w.one("cert", b.Cert, "")
 	w.list("usage", b.Usage, func(i int) string { return sayUsage(p.usage[i]) })
 	w.one("voucher", b.Voucher, sayVoucher(p.voucher))
+	if !b.Mandate.IsZero() {
+		w.one("mandate", b.Mandate, sayMandate(p.mandate))
+		w.text(",\n \"witnesses\": [")
+		for i, a := range b.Panel {
+			w.text([]string{"", ","}[min(i, 1)] + `"` + a.String() + `"`)
+		}
+		w.text("]")
+	}
+	if len(b.Witnessed) > 0 {
+		w.list("witnessed", b.Witnessed, func(i int) string { return "minute " + strconv.FormatUint(uint64(p.witnessed[i].Minute), 10) })
+	}
 	w.list("reservations", b.Reservations, func(i int) string { return sayReservation(p.reservations[i]) })
 	w.list("receipts", b.Receipts, func(i int) string { return sayReceipt(p.receipts[i]) })
 	w.text("\n}\n")
@@ -60,6 +71,10 @@ func sayVoucher(v ledger.Voucher) string {
 		return ""
 	}
 	return "pay " + v.Total.String() + " as of entry " + strconv.FormatUint(v.Seq, 10)
+}
+
+func sayMandate(m ledger.Mandate) string {
+	return "pay what witnesses saw, " + strconv.FormatUint(m.MaxUnattended, 10) + " minutes after a voucher and up to " + m.MaxTotal.String() + " in all"
 }
 
 func sayReservation(r ledger.Reservation) string {
@@ -158,17 +173,20 @@ var ErrBill = errors.New("market: not a bill")
 // DecodeBill reads a file without checking what stands in it, its spelling included.
 func DecodeBill(file []byte) (Bill, error) {
 	var f struct {
-		Format       string       `json:"format"`
-		Charter      *billObject  `json:"charter"`
-		Policy       *billObject  `json:"policy"`
-		Host         *billObject  `json:"host"`
-		Consumer     *billObject  `json:"consumer"`
-		Terms        *billObject  `json:"terms"`
-		Cert         *billObject  `json:"cert"`
-		Usage        []billObject `json:"usage"`
-		Voucher      *billObject  `json:"voucher"`
-		Reservations []billObject `json:"reservations"`
-		Receipts     []billObject `json:"receipts"`
+		Format       string             `json:"format"`
+		Charter      *billObject        `json:"charter"`
+		Policy       *billObject        `json:"policy"`
+		Host         *billObject        `json:"host"`
+		Consumer     *billObject        `json:"consumer"`
+		Terms        *billObject        `json:"terms"`
+		Cert         *billObject        `json:"cert"`
+		Usage        []billObject       `json:"usage"`
+		Voucher      *billObject        `json:"voucher"`
+		Reservations []billObject       `json:"reservations"`
+		Receipts     []billObject       `json:"receipts"`
+		Mandate      *billObject        `json:"mandate"`
+		Witnesses    []identity.Address `json:"witnesses"`
+		Witnessed    []billObject       `json:"witnessed"`
 	}
 	if err := json.Unmarshal(file, &f); err != nil {
 		return Bill{}, unreadable(file, err)
@@ -187,6 +205,9 @@ func DecodeBill(file []byte) (Bill, error) {
 		Voucher:      f.Voucher.object(wire.KindVoucher),
 		Reservations: billObjects(f.Reservations, wire.KindReservation),
 		Receipts:     billObjects(f.Receipts, wire.KindSettleReceipt),
+		Mandate:      f.Mandate.object(wire.KindMandate),
+		Panel:        f.Witnesses,
+		Witnessed:    billObjects(f.Witnessed, wire.KindReceipt),
 	}, nil
 }
 

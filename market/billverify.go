@@ -34,7 +34,7 @@ var errSpelling = errors.New("its text is not what is signed, or not in the one 
 
 // VerifyBill checks a bill's file with nothing but the file: every signature and whose it is, the operators' word for both
 // parties, that terms, cert and chain belong together, every minute's arithmetic, that no start is billed twice, that the voucher is for what its entry
-// owes, that the bank paid no more than voucher and reservation allow, and that the file is the one spelling of all this,
+// owes, that the bank paid no more than reservation and voucher allow, or the receipts of the mandate's witnesses prove, and that the file is the one spelling of all this,
 // so that no byte of it can change. Which market it is, and whether its operators are to be trusted, the reader must know:
 // Summary names them. Errors name the first bad part; in the chain they are *BadEntry.
 func VerifyBill(file []byte, v identity.Verifier) (Summary, error) {
@@ -84,6 +84,7 @@ type billCheck struct {
 	parts
 	refs     []identity.Hash // of the chain's entries
 	termsRef identity.Hash
+	shown    ledger.Amount // by voucher and receipts
 }
 
 func (c *billCheck) all(v identity.Verifier) error {
@@ -98,7 +99,8 @@ func (c *billCheck) all(v identity.Verifier) error {
 		check func() error
 	}{
 		{"terms", c.contract}, {"policy", c.policy}, {"host", c.host}, {"consumer", c.consumer}, {"cert", c.certificate},
-		{"", c.chain}, {"voucher", c.paper}, {"reservations", c.reserved}, {"receipts", c.settled},
+		{"", c.chain}, {"voucher", c.paper}, {"reservations", c.reserved},
+		{"mandate", c.entrusted}, {"witnesses' receipts", c.observed}, {"receipts", c.settled},
 	} {
 		if err := step.check(); err != nil && step.part != "" {
 			return fmt.Errorf("bill: %s: %w", step.part, err)
@@ -289,8 +291,8 @@ func (c *billCheck) settled() error {
 			err = errors.New("it is for another lease, host or reservation")
 		case r.Paid < last.Paid || r.Fee < last.Fee || r.Entry < last.Entry || last.Released:
 			err = errors.New("it is older than the one before")
-		case r.Paid > c.voucher.Total:
-			err = fmt.Errorf("%s is paid, %s is signed for", r.Paid, c.voucher.Total)
+		case r.Paid > max(c.voucher.Total, c.shown):
+			err = fmt.Errorf("%s is paid, %s is signed for or proven", r.Paid, max(c.voucher.Total, c.shown))
 		case r.Paid > limit:
 			err = fmt.Errorf("%s is paid, %s is reserved", r.Paid, limit)
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"souk/exec/image"
+	"souk/ledger"
 	"souk/market"
 	"souk/node/api"
 	"souk/node/core/consumer"
@@ -22,7 +23,9 @@ import (
 	"souk/node/crash"
 	"souk/p2p"
 	"souk/p2p/identity"
+	"souk/p2p/member"
 	"souk/p2p/wire"
+	"souk/reliability"
 )
 
 // commandWait is the most that a command of the user may take in the core; those that wait for peers answer earlier.
@@ -250,6 +253,46 @@ func (b backend) Signed(_ context.Context, o wire.Object) (wire.Object, error) {
 	return o, err
 }
 
+// all is every object of a span of a log; after says behind which key the next part begins.
+func (b backend) all(ctx context.Context, from, to []byte, after func(wire.Object) ([]byte, error)) ([]wire.Object, error) {
+	const part = 512
+	var out []wire.Object
+	for {
+		more, err := b.Objects(ctx, from, to, part, false)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, more...)
+		if len(more) < part {
+			return out, nil
+		}
+		if from, err = after(more[part-1]); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// testify adds what minutes rest on that the voucher does not cover.
+func (b backend) testify(ctx context.Context, lease wire.ID, bill *market.Bill, d consumer.Documents) error {
+	first := member.Minute(0)
+	if !d.Voucher.IsZero() {
+		v, err := wire.Decode[ledger.Voucher](d.Voucher)
+		if err != nil {
+			return err
+		}
+		first = v.Minute + 1
+	}
+	var err error
+	bill.Witnessed, err = b.all(ctx, table.Key(table.LeaseReceipt, lease[:], table.Uint64(uint64(first))), table.After(table.Key(table.LeaseReceipt, lease[:])), func(o wire.Object) ([]byte, error) {
+		r, err := wire.Decode[reliability.Receipt](o)
+		return append(table.Key(table.LeaseReceipt, lease[:], table.Uint64(uint64(r.Minute)), r.Witness[:]), 0), err
+	})
+	if len(bill.Witnessed) > 0 {
+		bill.Mandate, bill.Panel = d.Mandate, d.Panel
+	}
+	return err
+}
+
 // Bill joins what proves a lease into one file.
 func (b backend) Bill(ctx context.Context, lease wire.ID) ([]byte, error) {
 	v, err := b.Do(ctx, consumer.Papers{Lease: lease})
@@ -280,19 +323,17 @@ func (b backend) Bill(ctx context.Context, lease wire.ID) ([]byte, error) {
 		return nil, fmt.Errorf("node: the core answered with a %T", w)
 	}
 	bill.Charter, bill.Policy, bill.Host, bill.Consumer = p.Charter, p.Policy, p.Host, p.Consumer
-	prefix := table.Key(table.ConsumerUsage, lease[:])
-	for from := prefix; ; {
-		more, err := b.Objects(ctx, from, table.After(prefix), 512, false)
-		if err != nil {
-			return nil, err
-		}
-		bill.Usage = append(bill.Usage, more...)
-		if len(more) < 512 {
-			break
-		}
-		from = table.Key(table.ConsumerUsage, lease[:], table.Uint64(uint64(len(bill.Usage)+1)))
+	bill.Usage, err = b.all(ctx, table.Key(table.ConsumerUsage, lease[:]), table.After(table.Key(table.ConsumerUsage, lease[:])), func(o wire.Object) ([]byte, error) {
+		u, err := wire.Decode[ledger.Usage](o)
+		return table.Key(table.ConsumerUsage, lease[:], table.Uint64(u.Seq+1)), err
+	})
+	if err != nil {
+		return nil, err
 	}
-	for _, o := range []*wire.Object{&bill.Charter, &bill.Policy, &bill.Host, &bill.Consumer, &bill.Terms, &bill.Cert, &bill.Voucher} {
+	if err := b.testify(ctx, lease, &bill, d); err != nil {
+		return nil, err
+	}
+	for _, o := range []*wire.Object{&bill.Charter, &bill.Policy, &bill.Host, &bill.Consumer, &bill.Terms, &bill.Cert, &bill.Voucher, &bill.Mandate} {
 		if !o.IsZero() {
 			if err := b.signOne(b.opener.Load().Market, o); err != nil {
 				return nil, err

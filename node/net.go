@@ -120,15 +120,23 @@ func (n *Node) request(ctx context.Context, from identity.PublicKey, proto p2p.P
 	if no != nil {
 		return wire.Frame{}, toNetwork(no)
 	}
-	if r.Append != nil {
-		more, err := n.Objects(ctx, r.Append.From, r.Append.To, r.Append.Limit, false)
-		if err != nil {
-			return wire.Frame{}, err
-		}
-		r.Frame.Objects = append(r.Frame.Objects, more...)
-		crash.Here("request.appended")
+	if err := n.appended(ctx, &r.Frame, r.Append); err != nil {
+		return wire.Frame{}, err
 	}
 	return r.Frame, nil
+}
+
+// appended puts objects of the store behind those of a frame.
+func (n *Node) appended(ctx context.Context, f *wire.Frame, spans []step.Span) error {
+	for _, s := range spans {
+		more, err := n.Objects(ctx, s.From, s.To, s.Limit, false)
+		if err != nil {
+			return err
+		}
+		f.Objects = append(f.Objects, more...)
+		crash.Here("request.appended")
+	}
+	return nil
 }
 
 // askCore verifies a request and waits for the core's reply to it.
@@ -181,6 +189,10 @@ func (n *Node) send(ctx context.Context, s step.Send) {
 
 func (n *Node) exchange(ctx context.Context, s step.Send) step.Response {
 	r := step.Response{ID: s.ID}
+	if err := n.appended(ctx, &s.Frame, s.Append); err != nil {
+		r.Err = &step.Failure{Code: step.FailUnreachable, Detail: err.Error()}
+		return r
+	}
 	if s.To == n.self {
 		return n.exchangeSelf(ctx, s)
 	}

@@ -188,6 +188,7 @@ func (b *buyer) wish() consumer.Run {
 	if r.chance(0.3) {
 		run.OnEnd = market.OnEndRemove
 	}
+	run.Away.Off = r.chance(0.4)
 	return run
 }
 

@@ -132,14 +132,15 @@ func (c *checker) settled(n *node, id wire.ID) {
 	if !ok {
 		return
 	}
-	most := min(h.Reservation.Cap, h.Voucher.Total)
+	most := min(h.Reservation.Cap, max(h.Voucher.Total, h.Chain.Amount()))
+	claimed := c.entries[entryKey{h.Reservation.Lease, h.Chain.Place.Seq}].total // by the chain, proven or not
 	switch {
 	case h.Settled > h.Reservation.Cap:
 		c.w.broken(n, "L4", "reservation %s has settled %s over its cap of %s", id.Short(), h.Settled.Text(), h.Reservation.Cap.Text())
 	case h.Settled > most || !h.Open() && h.Settled < most:
-		c.w.broken(n, "L4", "reservation %s (open: %v) has settled %s; the highest voucher shown is %s", id.Short(), h.Open(), h.Settled.Text(), h.Voucher.Total.Text())
-	case h.Settled > c.vouched[id]:
-		c.w.broken(n, "L4", "reservation %s has settled %s; its consumer signed for %s", id.Short(), h.Settled.Text(), c.vouched[id].Text())
+		c.w.broken(n, "L4", "reservation %s (open: %v) has settled %s; the highest voucher shown is %s, and %s are proven", id.Short(), h.Open(), h.Settled.Text(), h.Voucher.Total.Text(), h.Chain.Amount().Text())
+	case h.Settled > max(c.vouched[id], claimed):
+		c.w.broken(n, "L4", "reservation %s has settled %s; its consumer signed for %s, and its host claimed %s", id.Short(), h.Settled.Text(), c.vouched[id].Text(), claimed.Text())
 	}
 	if a := b.Account(h.Reservation.Consumer); a.Available < 0 || a.Reserved < 0 {
 		c.w.broken(n, "L2", "account %v: %+v", a.Address, a)
@@ -295,6 +296,12 @@ func (c *checker) used(n *node, r step.Row) {
 }
 
 func (c *checker) count(u ledger.Usage) {
+	switch u.Basis {
+	case ledger.BasisMandate:
+		c.w.stats.Mandated += u.Minutes()
+	case ledger.BasisStorage:
+		c.w.stats.Kept += u.Minutes()
+	}
 	c.w.stats.Billed += u.Minutes()
 	c.w.stats.Free += int64(u.Count) - u.Minutes()
 	c.w.stats.Minutes[u.Status.String()] += int64(u.Count)

@@ -84,17 +84,21 @@ func loaded(key string) bool {
 }
 
 // scan is the values of a span of rows of a log, in order. A log is numbered without gaps, by the last field of its keys.
-func (d *disk) scan(s *step.Span) [][]byte {
+func (d *disk) scan(s step.Span) [][]byte {
 	key := slices.Clone(s.From)
 	n := key[len(key)-8:]
+	gaps := len(s.To) == len(key) // it ends at a number, not with its table: some before that may be missing
 	var out [][]byte
 	for i := binary.BigEndian.Uint64(n); len(out) < s.Limit; i++ {
 		binary.BigEndian.PutUint64(n, i)
-		v, ok := d.rows[string(key)]
-		if !ok || s.To != nil && bytes.Compare(key, s.To) >= 0 {
+		if s.To != nil && bytes.Compare(key, s.To) >= 0 {
 			break
 		}
-		out = append(out, v)
+		if v, ok := d.rows[string(key)]; ok {
+			out = append(out, v)
+		} else if !gaps {
+			break
+		}
 	}
 	return out
 }

@@ -232,7 +232,9 @@ func (n *node) leave(out *step.Out) {
 	for i := range out.Sends {
 		s := &out.Sends[i]
 		n.signAll(out.Market, s.Frame.Objects)
-		n.send(*s)
+		if n.appended(out.Market, &s.Frame, s.Append) {
+			n.send(*s)
+		}
 	}
 	for i := range out.Publish {
 		p := &out.Publish[i]
@@ -254,18 +256,26 @@ func (n *node) reply(out *step.Out, r *step.Reply) {
 	delete(n.asked, r.ID)
 	if r.Refusal == nil {
 		n.signAll(out.Market, r.Frame.Objects)
-		if r.Append != nil {
-			for _, v := range n.disk.scan(r.Append) {
-				var o wire.Object
-				if err := wire.Load(v, &o); err != nil {
-					n.w.broken(n, "L6", "a log row does not load: %v", err)
-					return
-				}
-				r.Frame.Objects = append(r.Frame.Objects, n.signOne(out.Market, o))
-			}
+		if !n.appended(out.Market, &r.Frame, r.Append) {
+			return
 		}
 	}
 	then(*r)
+}
+
+// appended puts objects of the disk behind those of a frame.
+func (n *node) appended(m wire.Market, f *wire.Frame, spans []step.Span) bool {
+	for _, s := range spans {
+		for _, v := range n.disk.scan(s) {
+			var o wire.Object
+			if err := wire.Load(v, &o); err != nil {
+				n.w.broken(n, "L6", "a log row does not load: %v", err)
+				return false
+			}
+			f.Objects = append(f.Objects, n.signOne(m, o))
+		}
+	}
+	return true
 }
 
 func (n *node) signAll(m wire.Market, objects []wire.Object) {

@@ -33,6 +33,8 @@ type Report struct {
 	Minutes   map[string]int64 `json:"minutes"` // by status; billed ones only where the status can be billed
 	Free      int64            `json:"freeMinutes"`
 	Billed    int64            `json:"billedMinutes"`
+	Mandated  int64            `json:"mandatedMinutes"` // of those, on the word of witnesses under a mandate
+	Kept      int64            `json:"keptMinutes"`     // and of storage, on that of the bank
 	Deposited ledger.Amount    `json:"deposited"`
 	Settled   ledger.Amount    `json:"settled"`
 	Fees      ledger.Amount    `json:"fees"`

@@ -54,8 +54,8 @@ func TestSeeds(t *testing.T) {
 			t.Errorf("%v", err)
 			continue
 		}
-		t.Logf("seed %d: %d hosts, %d consumers, %v: %d events, %d leases, %d billed minutes, %d crashes, settled %s in %v, trace %s",
-			seed, r.Hosts, r.Consumers, r.Virtual, r.Events, r.Leases, r.Billed, r.Crashes, r.Settled.Text(), r.Wall.Round(1e6), r.Trace)
+		t.Logf("seed %d: %d hosts, %d consumers, %v: %d events, %d leases, %d billed minutes, %d crashes, settled %s (minutes mandated %d, kept %d) in %v, trace %s",
+			seed, r.Hosts, r.Consumers, r.Virtual, r.Events, r.Leases, r.Billed, r.Crashes, r.Settled.Text(), r.Mandated, r.Kept, r.Wall.Round(1e6), r.Trace)
 	}
 }
 

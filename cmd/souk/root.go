@@ -74,7 +74,7 @@ func newRoot(e *env) *cobra.Command {
 	in(groupConsumer, offersCommand(e), runCommand(e), psCommand(e), logsCommand(e), stopCommand(e), startCommand(e), rmCommand(e), waitCommand(e), reputationCommand(e))
 	in(groupHost, hostCommand(e))
 	in(groupOperator, operatorCommand(e))
-	in(groupMoney, balanceCommand(e), transferCommand(e), limitCommand(e), ledgerCommand(e), billCommand(e))
+	in(groupMoney, balanceCommand(e), transferCommand(e), limitCommand(e), mandateCommand(e), ledgerCommand(e), billCommand(e))
 	root.AddCommand(simCommand(e), shimCommand(), configTopic(), demoPodCommand(), demoRegistryCommand())
 	return root
 }

@@ -344,6 +344,16 @@ func (c *Client) Remove(ctx context.Context, ref string) (consumer.Ordered, erro
 	return call[consumer.Ordered](ctx, c, "DELETE", at("leases", ref), nil)
 }
 
+// SetMandate lets witnesses vouch for a pod's minutes while the node is off.
+func (c *Client) SetMandate(ctx context.Context, ref string, m Mandate) (consumer.View, error) {
+	return call[consumer.View](ctx, c, "PUT", at("leases", ref, "mandate"), m)
+}
+
+// RevokeMandate takes a pod's mandate back.
+func (c *Client) RevokeMandate(ctx context.Context, ref string) (consumer.View, error) {
+	return call[consumer.View](ctx, c, "DELETE", at("leases", ref, "mandate"), nil)
+}
+
 // Bill is the file that proves a lease's cost.
 func (c *Client) Bill(ctx context.Context, ref string) (Bill, error) {
 	return call[Bill](ctx, c, "GET", at("leases", ref, "bill"), nil)

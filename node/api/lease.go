@@ -46,6 +46,14 @@ type Order struct {
 	NoResume    bool     `json:"noResume,omitempty" doc:"once outbid, stay so"`
 	Name        string   `json:"name,omitempty" maxLength:"63"`
 	Only        bool     `json:"only,omitempty" doc:"no other host than that"`
+
+	Mandate     bool          `json:"mandate,omitempty" doc:"while this node is off, pay minutes in which witnesses saw the host; otherwise the pod stops"`
+	MandateMost ledger.Amount `json:"mandateMost,omitempty" minimum:"0" doc:"the most that such minutes may cost; 0: a day of the lease"`
+}
+
+// A Mandate is what a pod may cost while this node is off.
+type Mandate struct {
+	Most ledger.Amount `json:"most,omitempty" minimum:"0" doc:"since the last voucher; 0: a day of the lease"`
 }
 
 func (w Wish) host() (identity.Address, error) {
@@ -76,7 +84,7 @@ func (o Order) run(lease wire.ID) (consumer.Run, error) {
 	return consumer.Run{
 		Lease: lease, Reservation: o.Reservation, Bid: o.Bid, Type: o.Type, Query: o.Query, Model: o.Model, GPUs: o.GPUs,
 		MaxRate: o.MaxRate, Minutes: o.Minutes, Budget: o.Budget, OnEnd: end, NoResume: o.NoResume, Name: o.Name, Host: h,
-		Only: o.Only, Simulated: o.Simulated,
+		Only: o.Only, Simulated: o.Simulated, Away: consumer.Away{Off: !o.Mandate, Most: o.MandateMost},
 		Spec: market.Spec{Image: o.Image, Command: o.Command, Env: o.Env, Disk: o.Disk, Volume: o.Volume, Mount: o.Mount, Tag: o.Tag},
 	}, err
 }
@@ -165,6 +173,24 @@ func (s *server) orderRoutes(a huma.API) {
 	order(op("start", "POST", "/v1/leases/{ref}/start", "Start a stopped pod"), func(id wire.ID) any { return consumer.Start{Lease: id} })
 	order(op("start-zero", "POST", "/v1/leases/{ref}/start-zero", "Start a stopped pod without GPUs, to reach its data"),
 		func(id wire.ID) any { return consumer.Start{Lease: id, Zero: true} })
+	entrust := func(ctx context.Context, ref string, away consumer.Away) (consumer.View, error) {
+		v, err := s.find(ctx, ref)
+		if err != nil {
+			return v, err
+		}
+		return do[consumer.View](ctx, s.b, consumer.Entrust{Lease: v.Lease, Away: away})
+	}
+	route(a, op("mandate", "PUT", "/v1/leases/{ref}/mandate", "Let witnesses vouch for a pod's minutes while this node is off"),
+		func(ctx context.Context, in *struct {
+			refInput
+			Body Mandate
+		}) (consumer.View, error) {
+			return entrust(ctx, in.Ref, consumer.Away{Most: in.Body.Most})
+		})
+	route(a, op("revoke-mandate", "DELETE", "/v1/leases/{ref}/mandate", "Revoke a pod's mandate: without this node it stops"),
+		func(ctx context.Context, in *refInput) (consumer.View, error) {
+			return entrust(ctx, in.Ref, consumer.Away{Off: true})
+		})
 	order(op("remove", "DELETE", "/v1/leases/{ref}", "End a lease and wipe its volume"), func(id wire.ID) any { return consumer.Remove{Lease: id} })
 }
 

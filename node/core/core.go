@@ -18,6 +18,7 @@ import (
 	"souk/node/core/operator"
 	"souk/node/core/step"
 	"souk/node/core/table"
+	"souk/node/core/witness"
 	"souk/p2p/identity"
 	"souk/p2p/member"
 	"souk/p2p/wire"
@@ -32,6 +33,7 @@ type Node struct {
 	host     *host.Host
 	consumer *consumer.Consumer
 	operator *operator.Operator
+	witness  *witness.Witness
 	keepers  []step.Keeper
 	ready    bool // Boot has come
 	roles    member.Role
@@ -55,6 +57,7 @@ func New(self identity.Address) *Node {
 // newRoles makes the roles without what they know.
 func (n *Node) newRoles() {
 	n.host, n.consumer, n.operator = host.New(n.observer), consumer.New(n.observer), operator.New(n.observer)
+	n.witness = witness.New(n.observer, n.operator.Withholds)
 	n.keepers = append(n.observer.Keepers(), n.quarantine)
 	for _, ks := range [][]step.Keeper{n.host.Keepers(), n.consumer.Keepers(), n.operator.Keepers()} {
 		n.keepers = append(n.keepers, ks...)
@@ -237,6 +240,7 @@ func (n *Node) request(ctx *step.Context, r step.Request) {
 		ctx.Refuse(r.ID, step.Refuse(step.RefuseDisk, "this node's disk is nearly full; it takes nothing new until there is room"))
 	case r.Proto == step.ProtoLogs:
 		n.host.Logs(ctx, r)
+	case n.witness.Request(ctx, r):
 	case n.roles.Has(member.RoleOperator) && n.operator.Request(ctx, r):
 	case n.roles.Has(member.RoleHost) && n.host.Request(ctx, r):
 	case r.Proto == step.ProtoLease && r.Op == step.OpFunds: // told above
@@ -257,7 +261,7 @@ func (n *Node) response(ctx *step.Context, r step.Response) {
 }
 
 func (n *Node) roleResponse(ctx *step.Context, r step.Response) bool {
-	return n.host.Response(ctx, r) || n.consumer.Response(ctx, r) || n.operator.Response(ctx, r)
+	return n.host.Response(ctx, r) || n.consumer.Response(ctx, r) || n.operator.Response(ctx, r) || n.witness.Response(ctx, r)
 }
 
 func (n *Node) local(ctx *step.Context, in step.Local) {
@@ -310,6 +314,7 @@ func (n *Node) tick(ctx *step.Context) member.Time {
 	}
 	soonest(n.host.Tick(ctx))
 	soonest(n.consumer.Tick(ctx))
+	soonest(n.witness.Tick(ctx))
 	if n.roles.Has(member.RoleOperator) {
 		soonest(n.operator.Tick(ctx))
 	}

@@ -184,8 +184,8 @@ func (p *peer) ask(by *peer, proto step.Protocol, op step.Op, body []byte, objec
 	for i, o := range r.Frame.Objects {
 		r.Frame.Objects[i] = p.sign(out, o)
 	}
-	if r.Append != nil {
-		r.Frame.Objects = append(r.Frame.Objects, p.span(out, *r.Append)...)
+	for _, s := range r.Append {
+		r.Frame.Objects = append(r.Frame.Objects, p.span(out, s)...)
 	}
 	return r
 }

@@ -68,6 +68,9 @@ var kinds = map[wire.Kind]kind{
 	wire.KindNotice:          of[market.Notice](),
 	wire.KindVolumeRecord:    of[market.VolumeRecord](),
 	wire.KindBeat:            of[reliability.Beat](),
+	wire.KindPresence:        of[reliability.Presence](),
+	wire.KindReceipt:         of[reliability.Receipt](),
+	wire.KindLodged:          of[market.Lodged](),
 }
 
 // Open checks an object of any kind.

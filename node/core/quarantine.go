@@ -336,7 +336,7 @@ func (n *Node) held(ctx *step.Context, r step.Request) {
 		return
 	}
 	ctx.Reply(r.ID, step.OpOK, nil, objects...)
-	ctx.Out.Replies[len(ctx.Out.Replies)-1].Append = more
+	ctx.Out.Replies[len(ctx.Out.Replies)-1].Append = []step.Span{more}
 }
 
 // acceptLoss goes on without those who have not answered. A bank's books cannot be made up.

@@ -58,6 +58,8 @@ const (
 	KindTransferReceipt Kind = 78
 	KindLimit           Kind = 79
 	KindConsistency     Kind = 80
+	KindPresence        Kind = 81
+	KindLodged          Kind = 82
 )
 
 // kindInfo is one row of the table of kinds.
@@ -120,6 +122,8 @@ var kinds = map[Kind]kindInfo{
 	KindTransferReceipt: {"transfer-receipt", 1024},
 	KindLimit:           {"limit", 1024},
 	KindConsistency:     {"consistency", 4096},
+	KindPresence:        {"presence", 512},
+	KindLodged:          {"lodged", 512},
 }
 
 // String is the kind's name.

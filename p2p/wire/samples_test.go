@@ -71,6 +71,7 @@ func samples(t testing.TB) []sample {
 			g.Floor, g.Count, g.Free, g.OnDemand = g.Price/2, 8, 3, 5
 		}),
 		of(k, func(m *reliability.Beat) { m.Host = me }),
+		of(k, func(m *reliability.Receipt) { m.Witness, m.Path = me, reliability.PathRelay }),
 		of(k, func(m *market.Request) {
 			m.Consumer, m.Type, m.OnEnd, m.GPUs = me, market.OnDemand, market.OnEndRemove, 2
 			m.Spec = spec()
@@ -111,6 +112,8 @@ func samples(t testing.TB) []sample {
 		of(k, func(m *ledger.TransferReceipt) { m.Operator = me }),
 		of(k, func(m *ledger.Limit) { m.Account = me }),
 		of(k, func(m *audit.Consistency) { m.Operator, m.Size = me, m.Old+7 }),
+		of(k, func(m *reliability.Presence) { m.Host = me }),
+		of(k, func(m *market.Lodged) { m.Operator = me }),
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"souk/p2p/identity"
 	"souk/p2p/member"
 	"souk/p2p/wire"
+	"souk/reliability"
 )
 
 // Commands of the node's user. Ids are random and drawn by the caller.
@@ -50,6 +51,7 @@ type (
 		Host        identity.Address `cbor:"15,keyasint"` // of the Proposal; zero: the best
 		Only        bool             `cbor:"16,keyasint"` // no other host than that
 		Simulated   bool             `cbor:"17,keyasint"` // simulated GPUs will do
+		Away        Away             `cbor:"18,keyasint"` // what it may cost while this node is off
 	}
 
 	// Stop stops a pod and keeps its volume. Answer: Ordered.
@@ -92,6 +94,9 @@ type Proposal struct {
 	PerHour     ledger.Rate      `json:"perHour"` // running, all in
 	Stopped     ledger.Rate      `json:"perHourStopped"`
 	Grace       uint16           `json:"graceSeconds"`
+	AwayMost    ledger.Amount    `json:"awayMost"`    // that a day without this node may cost, on a mandate
+	AwayFor     uint64           `json:"awayMinutes"` // minutes of such a day
+	AwayUsual   bool             `json:"awayUsual"`   // a mandate is what this market's users usually give
 	MostCost    ledger.Amount    `json:"mostCost"`
 	MostFor     string           `json:"mostFor"` // what bounds MostCost: budget, duration, or 24h
 	Reserve     ledger.Amount    `json:"reserve"` // set aside at the start
@@ -158,6 +163,8 @@ type View struct {
 	Heard     member.Time      `json:"heard"` // when the host last answered; 0: never
 	Refused   *Objection       `json:"refused,omitempty"`
 	HostKey   identity.Hash    `json:"sshHostKey"`
+	Away      *Absence         `json:"away,omitempty"`   // the mandate
+	Lodged    bool             `json:"lodged,omitempty"` // the bank has the pending order
 }
 
 // Documents are the objects that a lease's bill rests on. Drafts among them are this node's own, to be signed on their way
@@ -170,6 +177,8 @@ type Documents struct {
 	Reservation wire.Object
 	Voucher     wire.Object // a draft
 	Receipt     wire.Object
+	Mandate     wire.Object // a draft
+	Panel       reliability.Panel
 	Refused     wire.Object // the usage entry that was refused
 	Spec        market.Spec
 }

@@ -5,11 +5,12 @@
 // bank set money aside, and accepts; a host that cannot serve is followed by the next best one, a quote that is worse than
 // agreed ends the order. With the host's certificate there is a lease. While it lasts the consumer sends a keep-alive three
 // times a minute, remembers durably in which minutes it was answered and what the answers said, follows the host's usage
-// entries one by one, and signs a voucher for what they add up to. Stop, Start and Remove are numbered commands that are
+// entries one by one, and signs a voucher for what they add up to. A mandate pays minutes that witnesses saw while this node was away. Stop, Start and Remove are numbered commands that are
 // kept until the host has them. After the last entry the bank's receipt closes the lease.
 //
 // Promises: C1 what an answer or a signature rests on is durable before it leaves. C2 no voucher is signed for a minute
-// that this node has not seen answered, save one minimum for each start that it ordered, nor after an entry that does not
+// that this node has not seen answered, save one minimum for each start that it ordered and what witnesses prove under its own
+// mandate, nor after an entry that does not
 // follow from the terms. C3 no place of a chain is
 // signed twice. C4 whatever moment the node ends at, the next run finishes what was begun or gives it up in so many words.
 package consumer
@@ -57,7 +58,8 @@ type Consumer struct {
 	leases   *step.Map[wire.ID, Lease]       // by lease
 	vouchers *step.Map[wire.ID, wire.Object] // by lease: the highest, a draft
 	payments *step.Map[wire.ID, payment]
-	limits   *step.Cell[uint64] // sequence of the last limit
+	limits   *step.Cell[uint64]        // sequence of the last limit
+	trusts   *step.Map[wire.ID, trust] // by lease: what may be billed without this node
 
 	// What follows is of this run only.
 	awaiting map[uint64]func(*step.Context, step.Response)
@@ -127,13 +129,14 @@ func New(w World) *Consumer {
 		terms:    map[wire.ID]market.Terms{},
 		payments: step.ByID[payment](table.Payment),
 		limits:   step.NewCell[uint64]("limit"),
+		trusts:   step.ByID[trust](table.Mandate),
 		pays:     map[wire.ID]*retry{},
 	}
 }
 
 // Keepers is the durable state.
 func (c *Consumer) Keepers() []step.Keeper {
-	return []step.Keeper{c.orders, c.leases, c.vouchers, c.payments, c.limits}
+	return []step.Keeper{c.orders, c.leases, c.vouchers, c.payments, c.limits, c.trusts}
 }
 
 // Boot resumes what was under way when the node last ended. It is called once, after the rows are loaded.
@@ -181,6 +184,8 @@ func (c *Consumer) Local(ctx *step.Context, id uint64, cmd any) bool {
 		c.command(ctx, id, m.Lease, market.CommandStart, m.Zero)
 	case Remove:
 		c.command(ctx, id, m.Lease, market.CommandRemove, false)
+	case Entrust:
+		c.setTrust(ctx, id, m)
 	case List:
 		ctx.Answer(id, c.list(ctx, m.All), nil)
 	case Show:

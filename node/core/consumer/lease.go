@@ -58,6 +58,12 @@ type Lease struct {
 	Receipt     wire.Object      `cbor:"38,keyasint"`
 	Paid        ledger.Amount    `cbor:"39,keyasint"`
 	Done        bool             `cbor:"40,keyasint"` // settled; nothing is left to do
+	First       member.Minute    `cbor:"50,keyasint"` // of the usage chain
+	SignedAt    member.Minute    `cbor:"51,keyasint"` // last minute of the entry that the highest voucher names; 0: none was signed
+	Lodged      wire.Object      `cbor:"52,keyasint"` // the bank's word that it has the order LodgedSeq
+	LodgedSeq   uint64           `cbor:"53,keyasint"`
+	RunUntil    member.Minute    `cbor:"54,keyasint"` // last minute that may be billed on a mandate signed until then, by an order of this node; 0: no such order
+	KeepUntil   member.Minute    `cbor:"55,keyasint"` // last minute of storage that may be billed on receipts
 }
 
 // ran is what was heard of one container start, and billed for it.
@@ -95,6 +101,9 @@ type watch struct {
 	closing  retry
 	voucher  bool // one is out
 	usage    bool // entries are being fetched
+	mandate  retry
+	lodging  retry
+	lacking  uint8 // answers in a row without the receipts that the next entry rests on
 	waiters  []waiter
 }
 
@@ -137,8 +146,8 @@ func (c *Consumer) certify(ctx *step.Context, o *Order, v wire.Verified[market.C
 	l := c.leases.Put(o.Lease, Lease{
 		ID: o.Lease, Bid: o.Run.Bid, Reservation: o.Reservation, Host: o.Host, Bank: o.Bank, Terms: o.Terms.Ref(ctx.Market),
 		Created: ctx.Now, State: market.StateCertified, Since: ctx.Now, Heard: ctx.Now, Desire: market.DesireRun,
-		Place: ledger.Place{Head: v.Ref(), Next: v.Value().Minute},
-		Cap:   res.Cap, Orders: 1, Reserved: o.Reserved, ReservedSeq: res.Seq,
+		Place: ledger.Place{Head: v.Ref(), Next: v.Value().Minute}, First: v.Value().Minute,
+		Cap: res.Cap, Orders: 1, Reserved: o.Reserved, ReservedSeq: res.Seq,
 	})
 	c.reach(ctx, o, StageLeased)
 	ctx.Notify("lease.certified", l.ID, fmt.Sprintf("%s: %s has signed", o.Name, c.hostName(o.Host)), "host", o.Host.String())
@@ -148,6 +157,8 @@ func (c *Consumer) certify(ctx *step.Context, o *Order, v wire.Verified[market.C
 	delete(c.flights, o.Run.Bid)
 	if o.Cancelled {
 		c.issue(ctx, l, market.CommandRemove, false)
+	} else if !o.Run.Away.Off {
+		c.entrust(ctx, l, o.Run.Away.Most)
 	}
 }
 
@@ -165,6 +176,7 @@ func (c *Consumer) tickLease(ctx *step.Context, l *Lease, wake *alarm) {
 		}
 		wake.at(w.alive)
 	}
+	c.tickMandate(ctx, l, w, wake)
 	c.tickLost(ctx, l, w, wake)
 	c.tickRaise(ctx, l, w, wake)
 	c.tickSettle(ctx, l, w, wake)
@@ -234,7 +246,7 @@ func (c *Consumer) keepAlive(ctx *step.Context, l *Lease, w *watch) {
 	}
 	a := market.Alive{By: ctx.Self, Host: l.Host, Lease: l.ID, Nonce: nonce, Top: l.Seen.Top, Answered: l.Seen.Bits}
 	lease, sent := l.ID, ctx.Now
-	q := toHost(l.Host, step.OpAlive, step.AliveBody{UsageSeq: l.Place.Seq}, wire.Draft(a)).within(max(ctx.Clock.Slot/3, hurry))
+	q := toHost(l.Host, step.OpAlive, step.AliveBody{UsageSeq: l.Place.Seq, Minute: l.Place.Next}, wire.Draft(a)).within(max(ctx.Clock.Slot/3, hurry))
 	c.ask(ctx, q, func(ctx *step.Context, r step.Response) { c.alive(ctx, lease, nonce, sent, r) })
 }
 
@@ -257,7 +269,8 @@ func (c *Consumer) alive(ctx *step.Context, lease wire.ID, nonce uint64, sent me
 	}
 	l.hearEnd(ctx, rep)
 	// Entries first: they close minutes before this one, and the maps may be about to forget those.
-	later := c.followAll(ctx, l, step.FindAll[ledger.Usage](r.Objects))
+	before := l.Place.Seq
+	later := c.followAll(ctx, l, r.Objects)
 	if l.Pending != nil && body.Command >= l.Pending.Seq {
 		c.carriedOut(ctx, l, w, l.Pending.Seq)
 	}
@@ -275,7 +288,7 @@ func (c *Consumer) alive(ctx *step.Context, lease wire.ID, nonce uint64, sent me
 		}
 	}
 	c.checkHead(ctx, l, rep)
-	if !later {
+	if !later || l.Place.Seq > before {
 		c.fetchUsage(ctx, l, w, rep.UsageSeq)
 	}
 }

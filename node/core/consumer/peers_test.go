@@ -9,6 +9,7 @@ import (
 	"souk/p2p/identity"
 	"souk/p2p/member"
 	"souk/p2p/wire"
+	"souk/reliability"
 )
 
 // A fakeHost keeps to the rules of a host, except where a test tells it not to.
@@ -31,6 +32,12 @@ type fakeHost struct {
 	ahead  member.Time  // its clock, when it counts minutes
 	says   market.State // in answers, instead of the truth
 	setup  member.Time  // from certificate to running
+
+	mandates []ledger.Mandate
+	panel    reliability.Panel
+	blind    map[member.Minute]bool                   // minutes in which one witness did not see it
+	receipts map[member.Minute][]wire.Object          // that mandated entries rest on
+	forge    func(r *reliability.Receipt) (gone bool) // of each receipt, when it is shown
 }
 
 type fakeLease struct {
@@ -119,7 +126,15 @@ func (h *fakeHost) serve(s step.Send) ([]wire.Object, any, *step.Refusal) {
 		return h.obey(s)
 	case step.OpUsage:
 		b, _ := step.Body[step.UsageBody](s.Frame.Body)
-		return h.leases[b.Lease].entries[b.From-1:], nil, nil
+		return append(slices.Clone(h.leases[b.Lease].entries[b.From-1:]), h.shown(b.Minute)...), nil, nil
+	case step.OpMandate:
+		b, _ := step.Body[step.PanelBody](s.Frame.Body)
+		m := decode[ledger.Mandate](h.r, s.Frame.Objects[0])
+		if b.Panel.Hash() != m.Extension {
+			h.r.t.Fatal("a mandate names other witnesses than those beside it")
+		}
+		h.mandates, h.panel = append(h.mandates, m), b.Panel
+		return nil, nil, nil
 	case step.OpRaise:
 		return nil, nil, nil
 	}
@@ -222,6 +237,7 @@ func (h *fakeHost) obey(s step.Send) ([]wire.Object, any, *step.Refusal) {
 			l.upAt, l.stopAt, l.state, l.reason = h.r.now+h.setup, 0, market.StateSetup, market.ReasonConsumer
 			l.said, l.counted = 0, false
 			l.start = identity.Keccak(c.Lease[:], []byte{byte(c.Seq + 1)})
+		case market.CommandRevoke:
 		default:
 			if l.stopAt == 0 {
 				l.stopAt = h.r.now
@@ -261,6 +277,7 @@ func (h *fakeHost) alive(s step.Send) ([]wire.Object, any, *step.Refusal) {
 	}
 	out := []wire.Object{r.seal(h.self, rep)}
 	out = append(out, l.entries[min(b.UsageSeq, uint64(len(l.entries))):]...)
+	out = append(out, h.shown(b.Minute)...)
 	if !l.notice.IsZero() {
 		out = append(out, l.notice)
 	}
@@ -315,6 +332,8 @@ func (h *fakeHost) closeMinute(id wire.ID, l *fakeLease) bool {
 			l.counted = true
 		} else if h.r.now < c.Due(m+1) {
 			return false
+		} else if len(h.mandates) > 0 {
+			h.mandated(&u, l, m)
 		} else if l.state == market.StateRunning {
 			l.state, l.reason, l.stopAt = market.StateStopped, market.ReasonUnpaid, h.r.now
 		}
@@ -355,6 +374,7 @@ type fakeBank struct {
 	down   bool
 	meddle func(*ledger.Reservation)
 	closed int
+	lodged []market.Command
 }
 
 type fakeHold struct {
@@ -423,6 +443,11 @@ func (b *fakeBank) serve(s step.Send) ([]wire.Object, any, *step.Refusal) {
 		}
 		h.open = false
 		return nil, nil, nil
+	case step.OpLodge:
+		q := decode[market.Command](b.r, s.Frame.Objects[0])
+		b.lodged = append(b.lodged, q)
+		return []wire.Object{b.r.seal(b.self, market.Lodged{Operator: b.self, Lease: q.Lease, Seq: q.Seq, Command: s.Frame.Objects[0].Ref(b.r.market),
+			Minute: b.r.minute(), At: b.r.now})}, nil, nil
 	case step.OpBalance:
 		return nil, step.BalanceAnswer{Account: b.r.self, Available: int64(b.funds)}, nil
 	}
@@ -437,4 +462,42 @@ func (b *fakeBank) final(l *fakeLease) {
 	h.open = false
 	h.receipt = b.r.seal(b.self, ledger.SettleReceipt{Operator: b.self, Host: l.terms.Host, Lease: l.terms.Lease, Reservation: h.res.ID,
 		Paid: l.paid.Total, Released: true, Entry: 2, At: b.r.now})
+}
+
+// mandated bills a minute on the word of the mandate's witnesses, if all have seen this host in it.
+func (h *fakeHost) mandated(u *ledger.Usage, l *fakeLease, m member.Minute) {
+	u.Status = ledger.StatusUnobserved
+	if h.blind[m] {
+		return
+	}
+	u.Status, u.Basis, u.Billable, u.GPUs, u.Start = ledger.StatusRunning, ledger.BasisMandate, 1, []string{"a", "b"}, l.start
+	l.counted = true
+	seen := reliability.NewTestimony(h.self, h.panel)
+	for _, w := range h.panel {
+		r := reliability.Receipt{Witness: w, Host: h.self, Minute: m, Answer: identity.Hash{1}}
+		o := h.r.seal(w, r)
+		if h.receipts == nil {
+			h.receipts = map[member.Minute][]wire.Object{}
+		}
+		h.receipts[m] = append(h.receipts[m], o)
+		seen.Add(r, o.Ref(h.r.market))
+	}
+	u.Receipts = seen.Root(m, 1)
+}
+
+// shown are the receipts for the hour from a minute on.
+func (h *fakeHost) shown(first member.Minute) (out []wire.Object) {
+	for m := first; m < first+64; m++ {
+		for _, o := range h.receipts[m] {
+			if h.forge != nil {
+				r := decode[reliability.Receipt](h.r, o)
+				if h.forge(&r) {
+					continue
+				}
+				o = h.r.seal(r.Witness, r)
+			}
+			out = append(out, o)
+		}
+	}
+	return out
 }

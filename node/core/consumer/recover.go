@@ -34,16 +34,16 @@ const heldMost = 32
 
 // Held gives a host that has lost its records what this consumer holds of its signatures for a lease: the voucher, and the
 // entries from that on which it names.
-func (c *Consumer) Held(peer identity.Address, lease wire.ID) (objects []wire.Object, more *step.Span, known bool) {
+func (c *Consumer) Held(peer identity.Address, lease wire.ID) (objects []wire.Object, more step.Span, known bool) {
 	l := c.leases.Get(lease)
 	if l == nil || l.Host != peer {
-		return nil, nil, false
+		return nil, step.Span{}, false
 	}
 	if v := c.vouchers.Get(lease); v != nil {
 		objects = append(objects, *v)
 	}
 	from := max(1, l.SignedSeq)
-	span := &step.Span{From: table.Key(table.ConsumerUsage, lease[:], table.Uint64(from)), To: table.After(table.Key(table.ConsumerUsage, lease[:])), Limit: heldMost}
+	span := step.Span{From: table.Key(table.ConsumerUsage, lease[:], table.Uint64(from)), To: table.After(table.Key(table.ConsumerUsage, lease[:])), Limit: heldMost}
 	return objects, span, true
 }
 
@@ -55,7 +55,7 @@ func (c *Consumer) Regain(ctx *step.Context, lease wire.ID, objects []wire.AnyVe
 		u := v.Value()
 		if u.By == ctx.Self && u.Lease == lease && u.Host == l.Host && u.Reservation == l.Reservation && u.Seq > l.SignedSeq {
 			c.vouchers.Put(lease, v.Object())
-			l.Signed, l.SignedSeq = u.Total, u.Seq
+			l.Signed, l.SignedSeq, l.SignedAt = u.Total, u.Seq, u.Minute
 			c.leases.Touch(lease)
 		}
 	}

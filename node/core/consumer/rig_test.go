@@ -13,6 +13,7 @@ import (
 	"souk/p2p/identity"
 	"souk/p2p/member"
 	"souk/p2p/wire"
+	"souk/reliability"
 )
 
 // paper signs by writing down who signs what, which is enough where nobody forges, and fast.
@@ -121,7 +122,7 @@ func (r *rig) Offer(a identity.Address) (market.Offer, bool) {
 
 func (r *rig) Credential(a identity.Address) (member.Credential, wire.Object, bool) {
 	if h := r.host(a); h != nil {
-		return member.Credential{Alias: h.name}, wire.Object{}, true
+		return member.Credential{Alias: h.name, Owner: h.self}, wire.Object{}, true
 	}
 	return member.Credential{}, wire.Object{}, false
 }
@@ -172,6 +173,8 @@ func (r *rig) sign(o wire.Object) wire.Object {
 		msg, err = wire.Decode[market.Command](o)
 	case wire.KindClose:
 		msg, err = wire.Decode[ledger.Close](o)
+	case wire.KindMandate:
+		msg, err = wire.Decode[ledger.Mandate](o)
 	default:
 		r.t.Fatalf("a draft of %v is sent", o.Kind)
 	}
@@ -202,6 +205,10 @@ func (r *rig) open(o wire.Object) wire.AnyVerified {
 		v, err = wire.Open[market.Notice](op, o)
 	case wire.KindSettleReceipt:
 		v, err = wire.Open[ledger.SettleReceipt](op, o)
+	case wire.KindReceipt:
+		v, err = wire.Open[reliability.Receipt](op, o)
+	case wire.KindLodged:
+		v, err = wire.Open[market.Lodged](op, o)
 	default:
 		r.t.Fatalf("no %v is answered", o.Kind)
 	}
@@ -265,7 +272,7 @@ func (r *rig) persist(out *step.Out) {
 		}
 	}
 	for _, row := range out.Rows {
-		if table.Table(row.Key[0]) != table.ConsumerUsage {
+		if t := table.Table(row.Key[0]); t != table.ConsumerUsage && t != table.LeaseReceipt {
 			r.t.Fatalf("a row of %v is put by hand", table.Table(row.Key[0]))
 		}
 		r.log[string(row.Key)] = row.Value
@@ -329,7 +336,12 @@ func (r *rig) checkSigned(o wire.Object) {
 				continue
 			}
 			ran, answered := r.heard[v.Lease][u.First+i]
-			if u.Status == ledger.StatusMinimum {
+			if u.Basis == ledger.BasisMandate {
+				h := r.host(v.Host)
+				if len(h.receipts[u.First]) != len(h.panel) {
+					r.t.Fatalf("a voucher pays minute %d, which not all witnesses saw", u.First)
+				}
+			} else if u.Status == ledger.StatusMinimum {
 				if starts[u.Start] {
 					r.t.Fatalf("a voucher pays the minimum in minute %d for a start that was paid", u.First)
 				}
@@ -509,7 +521,7 @@ const digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef012345678
 func order(n int) Run {
 	return Run{
 		Lease: idOf(100 * n), Reservation: idOf(100*n + 1), Bid: idOf(100*n + 2), Type: market.OnDemand, Model: "RTX_4090", GPUs: 2,
-		MaxRate: 400_000_000, Simulated: true,
+		MaxRate: 400_000_000, Simulated: true, Away: Away{Off: true},
 		Spec: market.Spec{Image: "docker.io/library/pod@" + digest, Tag: "pod:1", Disk: 10_000_000_000, Volume: 5_000_000_000, Mount: "/workspace"},
 	}
 }

@@ -122,7 +122,11 @@ func (c *Consumer) takeReceipt(ctx *step.Context, l *Lease, objects []wire.AnyVe
 		return
 	}
 	if s.Paid > l.Signed && l.Paid <= l.Signed {
-		ctx.Notify("bank.overpaid", l.ID, fmt.Sprintf("%s: the bank paid %s of this account; this node signed for %s", c.nameOf(l), s.Paid.Text(), l.Signed.Text()))
+		kind, text := "bank.overpaid", "%s: the bank paid %s of this account; this node signed for %s"
+		if s.Paid <= c.provable(ctx, l) {
+			kind, text = "receipts.paid", "%s: the bank paid %s of this account, on witnesses' receipts what is over %s; this node is about to check them"
+		}
+		ctx.Notify(kind, l.ID, fmt.Sprintf(text, c.nameOf(l), s.Paid.Text(), l.Signed.Text()))
 	}
 	if s.Paid != l.Paid || s.Released || l.Receipt.IsZero() {
 		l.Paid, l.Receipt = s.Paid, v.Object()

@@ -83,6 +83,10 @@ func (l *Lease) needless(order market.CommandKind) (string, *step.Problem) {
 	switch {
 	case order == market.CommandRemove && over:
 		return "it has ended", nil
+	case order == market.CommandRevoke && (over || l.Pending != nil):
+		return "", step.Fail(step.ProblemConflict, "try again in a moment", "another order for this pod is on its way")
+	case order == market.CommandRevoke:
+		return "", nil
 	case order == market.CommandRemove || l.Pending != nil && !over:
 		return "", nil
 	case over:
@@ -114,16 +118,19 @@ func (c *Consumer) issue(ctx *step.Context, l *Lease, order market.CommandKind, 
 		l.Orders++
 	case market.CommandStop:
 		l.Desire = market.DesireStop
-	default:
+	case market.CommandRemove:
 		l.Desire = market.DesireEnd
 	}
 	c.leases.Touch(l.ID)
 	w := c.watch(l.ID)
-	w.order, w.ready = retry{}, false
+	w.order, w.lodging, w.ready = retry{}, retry{}, false
 }
 
 // tickCommand sends the pending command, answers users who have waited long enough, and closes a lease whose host is gone.
 func (c *Consumer) tickCommand(ctx *step.Context, l *Lease, w *watch, wake *alarm) {
+	if l.Pending == nil {
+		w.lodging = retry{}
+	}
 	keep := w.waiters[:0]
 	for _, u := range w.waiters {
 		if ctx.Now < u.until {
@@ -162,7 +169,7 @@ func (c *Consumer) later(ctx *step.Context, l *Lease, u waiter) {
 		order = l.Pending.Order
 	}
 	ctx.Answer(u.id, Ordered{Lease: l.ID, Name: c.nameOf(l), Order: order.String(),
-		Note: fmt.Sprintf("%s does not answer; it will be carried out when the host is back", c.hostName(l.Host))}, nil)
+		Note: fmt.Sprintf("%s does not answer; it will be carried out when the host is back%s", c.hostName(l.Host), l.lodgedNote())}, nil)
 }
 
 // prepareStart has the bank raise the reservation before a pod is started again.
@@ -223,10 +230,7 @@ func (c *Consumer) sendCommand(ctx *step.Context, l *Lease, w *watch) {
 			c.carriedOut(ctx, l, w, seq)
 		case !no(r.Err):
 			w.order.failed(ctx.Now, member.Second, max(ctx.Clock.Slot, 30*member.Second))
-			for _, u := range w.waiters {
-				c.later(ctx, l, u)
-			}
-			w.waiters = nil
+			c.lodge(ctx, l, w)
 		case l.Pending.Order == market.CommandRemove && r.Err.Refusal.Code == step.RefuseUnknown:
 			c.closeLease(ctx, l) // the host knows nothing of it any more
 			c.carriedOut(ctx, l, w, seq)
@@ -244,14 +248,17 @@ func (c *Consumer) sendCommand(ctx *step.Context, l *Lease, w *watch) {
 func (c *Consumer) carriedOut(ctx *step.Context, l *Lease, w *watch, seq uint64) {
 	p := l.Pending
 	l.Pending = nil
-	if p.Order == market.CommandStart {
+	switch p.Order {
+	case market.CommandRevoke:
+		c.revoked(ctx, l, ctx.Clock.Minute(ctx.Now+skew(ctx)))
+	case market.CommandStart:
 		l.StopMinute, l.Zero = 0, p.Zero
 		if !l.State.Owns() {
 			// The host has taken it on. Until it tells more, whoever waits must not take the pod for one that stays down.
 			l.State, l.Reason, l.Since = market.StateCertified, market.ReasonNone, ctx.Now
 			w.applied = ctx.Now
 		}
-	} else {
+	default:
 		l.StopMinute = ctx.Clock.Minute(ctx.Now + skew(ctx))
 		if n := len(l.Ran); n > 0 {
 			l.Ran[n-1].ended(l.StopMinute, market.ReasonConsumer)

@@ -11,6 +11,7 @@ import (
 	"souk/p2p/identity"
 	"souk/p2p/member"
 	"souk/p2p/wire"
+	"souk/reliability"
 )
 
 // An Objection is why this node signs nothing more for a lease.
@@ -33,7 +34,7 @@ const (
 	CodeStatus     Code = "status"     // it bills minutes that are free
 	CodeTerms      Code = "terms"      // it is under other terms, or names other GPUs than they have
 	CodeUnattended Code = "unattended" // it bills a minute in which this node was not answered so
-	CodeMandate    Code = "mandate"    // it rests on receipts, which nobody can show yet
+	CodeMandate    Code = "mandate"    // it rests on receipts that do not prove it, or on no mandate of this node's
 	CodeStopped    Code = "stopped"    // it bills a minute after the host had the order to stop
 	CodeBudget     Code = "budget"     // it passes the lease's budget
 )
@@ -44,8 +45,10 @@ func object(code Code, format string, args ...any) *Objection {
 
 // followAll takes usage entries in order, and signs for what they come to. It reports whether it left one alone that cannot
 // be judged yet: the next keep-alive asks for it again.
-func (c *Consumer) followAll(ctx *step.Context, l *Lease, entries []wire.Verified[ledger.Usage]) (later bool) {
-	for _, u := range entries {
+func (c *Consumer) followAll(ctx *step.Context, l *Lease, objects []wire.AnyVerified) (later bool) {
+	w := c.watch(l.ID)
+	receipts := step.FindAll[reliability.Receipt](objects)
+	for _, u := range step.FindAll[ledger.Usage](objects) {
 		if l.Refused != nil || l.Final {
 			break
 		}
@@ -54,9 +57,10 @@ func (c *Consumer) followAll(ctx *step.Context, l *Lease, entries []wire.Verifie
 		}
 		c.leases.Touch(l.ID)
 		var why *Objection
-		if why, later = c.follow(ctx, l, u); later {
+		if why, later = c.follow(ctx, l, u, receipts); later {
 			break
 		}
+		w.lacking = 0
 		if why != nil {
 			c.refuse(ctx, l, why, u)
 			break
@@ -67,7 +71,7 @@ func (c *Consumer) followAll(ctx *step.Context, l *Lease, entries []wire.Verifie
 }
 
 // follow checks one entry and takes it, if it need not be looked at later.
-func (c *Consumer) follow(ctx *step.Context, l *Lease, v wire.Verified[ledger.Usage]) (why *Objection, later bool) {
+func (c *Consumer) follow(ctx *step.Context, l *Lease, v wire.Verified[ledger.Usage], receipts []wire.Verified[reliability.Receipt]) (why *Objection, later bool) {
 	u, t := v.Value(), c.termsOf(l)
 	if u.Host != l.Host || u.Lease != l.ID || u.Terms != l.Terms {
 		return object(CodeTerms, "entry %d is under other terms", u.Seq), false
@@ -87,7 +91,12 @@ func (c *Consumer) follow(ctx *step.Context, l *Lease, v wire.Verified[ledger.Us
 	if u.Last() >= ctx.Clock.Minute(ctx.Now+skew(ctx)) {
 		return nil, true // its minute has not ended: one of the clocks is off, and may be this node's
 	}
-	if why, later := l.attended(u, ctx.Clock.Minute(ctx.Now-skew(ctx))); later || why != nil {
+	if u.Billable != 0 && (u.Basis == ledger.BasisMandate || u.Basis == ledger.BasisStorage) {
+		why, later = c.witnessed(ctx, l, u, next.Meter.Owed(), receipts)
+	} else {
+		why, later = l.attended(u, ctx.Clock.Minute(ctx.Now-skew(ctx)))
+	}
+	if later || why != nil {
 		return why, later
 	}
 	ctx.Put(table.Key(table.ConsumerUsage, l.ID[:], table.Uint64(u.Seq)), v.Object())
@@ -124,8 +133,6 @@ func shaped(u ledger.Usage, t market.Terms) *Objection {
 	switch {
 	case u.Billable == 0:
 		return nil
-	case u.Basis != ledger.BasisAttended:
-		return object(CodeMandate, "entry %d rests on receipts (%v); none can be shown", u.Seq, u.Basis)
 	case u.Status == ledger.StatusStopped:
 		return nil
 	case len(u.GPUs) != gpus:
@@ -235,7 +242,7 @@ func (c *Consumer) fetchUsage(ctx *step.Context, l *Lease, w *watch, seq uint64)
 	}
 	w.usage = true
 	lease := l.ID
-	q := toHost(l.Host, step.OpUsage, step.UsageBody{Lease: lease, From: l.Place.Seq + 1})
+	q := toHost(l.Host, step.OpUsage, step.UsageBody{Lease: lease, From: l.Place.Seq + 1, Minute: l.Place.Next})
 	c.ask(ctx, q, func(ctx *step.Context, r step.Response) {
 		w.usage = false
 		l := c.leases.Get(lease)
@@ -243,8 +250,8 @@ func (c *Consumer) fetchUsage(ctx *step.Context, l *Lease, w *watch, seq uint64)
 			return
 		}
 		before := l.Place.Seq
-		later := c.followAll(ctx, l, step.FindAll[ledger.Usage](r.Objects))
-		if l.Place.Seq > before && !later {
+		c.followAll(ctx, l, r.Objects)
+		if l.Place.Seq > before {
 			c.fetchUsage(ctx, l, w, seq)
 		}
 	})
@@ -272,7 +279,7 @@ func (c *Consumer) vouch(ctx *step.Context, l *Lease) {
 	})
 	c.vouchers.Put(l.ID, v)
 	ctx.Guard(chain("voucher", l.Reservation), l.Bill.Seq, v)
-	l.Signed, l.SignedSeq = owed, l.Bill.Seq
+	l.Signed, l.SignedSeq, l.SignedAt = owed, l.Bill.Seq, l.Bill.Last
 	c.leases.Touch(l.ID)
 	if l.ToldSigned == 0 || ctx.Now >= l.ToldSigned+member.Hour {
 		l.ToldSigned = ctx.Now

@@ -40,8 +40,9 @@ func (c *Consumer) viewLease(ctx *step.Context, l *Lease, v *View) {
 	v.State, v.Reason, v.ExitCode, v.Detail, v.Since = l.State.String(), l.Reason.String(), l.ExitCode, l.Detail, l.Since
 	v.Desire = desireNames[l.Desire]
 	if l.Pending != nil {
-		v.Pending = l.Pending.Order.String()
+		v.Pending, v.Lodged = l.Pending.Order.String(), l.LodgedSeq == l.Pending.Seq
 	}
+	v.Away = c.absence(l)
 	v.Owed, v.Vouched, v.Paid, v.Cap, v.Settled = l.Place.Meter.Owed(), l.Signed, l.Paid, l.Cap, l.Done
 	v.Minutes, v.Stored, v.Starts, v.Refused = l.Minutes, l.Stored, l.Starts, l.Refused
 	v.Heard, v.Reachable = l.Heard, ctx.Now < l.Heard+silence(ctx, l)
@@ -135,6 +136,9 @@ func (c *Consumer) papers(ctx *step.Context, id uint64, lease wire.ID) {
 		d.Reservation, d.Receipt = l.Reserved, l.Receipt
 		if v := c.vouchers.Get(l.ID); v != nil {
 			d.Voucher = *v
+		}
+		if t := c.trusts.Get(l.ID); t != nil {
+			d.Mandate, d.Panel = t.Object, t.Panel
 		}
 		if l.Refused != nil {
 			d.Refused = l.Refused.Entry

@@ -53,7 +53,7 @@ func (h *Host) alive(ctx *step.Context, r step.Request) *step.Refusal {
 	p := h.pulls[a.Lease]
 	ctx.Reply(r.ID, step.OpOK, step.AliveAnswer{Command: l.Command, Pulled: p[0], PullSize: p[1], Detail: l.Detail}, objects...)
 	if body.UsageSeq < l.Place.Seq {
-		ctx.Out.Replies[len(ctx.Out.Replies)-1].Append = entries(a.Lease, body.UsageSeq+1)
+		ctx.Out.Replies[len(ctx.Out.Replies)-1].Append = h.documents(l, body.UsageSeq+1, body.Minute)
 	}
 	return nil
 }
@@ -88,20 +88,21 @@ func (h *Host) voucher(ctx *step.Context, r step.Request) *step.Refusal {
 	case c.Total > l.Reservation.Cap:
 		return step.Refuse(step.RefuseVoucher, "the voucher is over its reservation of %s", l.Reservation.Cap.Text())
 	}
-	entry := billed{l.Entry, l.EntrySeq, l.EntryOwed}
+	entry := billed{l.Entry, l.EntrySeq, l.EntryOwed, l.EntryLast}
 	if c.Seq == l.Prior.Seq {
 		entry = l.Prior // its successor was signed while this was on its way
 	}
 	switch {
 	case c.Seq != entry.Seq || c.Usage != entry.Entry.Ref(ctx.Market):
 		return step.Refuse(step.RefuseStale, "the voucher names entry %d, the last billed one is %d", c.Seq, l.EntrySeq)
-	case c.Total != entry.Owed:
-		return step.Refuse(step.RefuseVoucher, "entry %d owes %s, the voucher says %s", c.Seq, entry.Owed.Text(), c.Total.Text())
+	case c.Total != entry.Owed || c.Minute != entry.Last:
+		return step.Refuse(step.RefuseVoucher, "entry %d owes %s as of minute %d, the voucher says %s as of %d", c.Seq, entry.Owed.Text(), entry.Last,
+			c.Total.Text(), c.Minute)
 	}
 	if minute, err := minuteOf(ctx, l.Terms.Tariff); err == nil && c.Total-l.Vouched >= max(1, minute) {
 		h.absolve(l.Terms.Consumer)
 	}
-	l.Voucher, l.Vouched, l.VouchedSeq, l.Paid = v.Object(), c.Total, c.Seq, entry.Entry
+	l.Voucher, l.Vouched, l.VouchedSeq, l.VouchedAt, l.Paid = v.Object(), c.Total, c.Seq, c.Minute, entry.Entry
 	if l.Vouched >= l.EntryOwed {
 		l.Due = 0
 	}
@@ -121,7 +122,7 @@ func (h *Host) raise(ctx *step.Context, r step.Request) *step.Refusal {
 	return nil
 }
 
-// command carries out a consumer's order, once.
+// command carries out a consumer's order, once. It may come by way of the bank.
 func (h *Host) command(ctx *step.Context, r step.Request) *step.Refusal {
 	v, ok := step.Find[market.Command](r.Objects)
 	if !ok {
@@ -130,7 +131,7 @@ func (h *Host) command(ctx *step.Context, r step.Request) *step.Refusal {
 	c := v.Value()
 	l := h.leases.Get(c.Lease)
 	switch {
-	case l == nil || l.Terms.Consumer != r.Peer || c.Consumer != r.Peer:
+	case l == nil || c.Consumer != l.Terms.Consumer || r.Peer != c.Consumer && r.Peer != l.Reservation.Operator:
 		return step.Refuse(step.RefuseUnknown, "no such lease of yours")
 	case c.Host != ctx.Self:
 		return step.Refuse(step.RefuseBadRequest, "meant for another host")
@@ -166,6 +167,8 @@ func (h *Host) command(ctx *step.Context, r step.Request) *step.Refusal {
 	case market.CommandRemove:
 		h.flush(ctx, c.Lease, l)
 		h.end(ctx, c.Lease, l, market.ReasonConsumer)
+	case market.CommandRevoke:
+		l.Revoked = ctx.Minute()
 	}
 	ctx.Reply(r.ID, step.OpOK, step.CommandAnswer{Seq: c.Seq, LogSeq: h.log.Get().Seq})
 	return nil
@@ -179,6 +182,8 @@ func (l *lease) changedBy(o market.CommandKind) bool {
 		return l.Desire == market.DesireRun && l.State.Owns()
 	case market.CommandRemove:
 		return l.Desire != market.DesireEnd || l.Unlocked != 0
+	case market.CommandRevoke:
+		return false // it is between the two, and changes nothing that anybody else sees
 	}
 	return true
 }

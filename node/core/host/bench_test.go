@@ -59,16 +59,17 @@ type bench struct {
 	ran        map[string]wire.ID // GPU and minute → lease
 	requests   uint64
 
-	hardware step.Inventory
-	engineUp bool
-	noticed  member.Time // when the bank gave its funds notice
-	blind    bool        // looks at the engine are not answered
-	pods     map[wire.ID]*pod
-	later    []event // of the engine, by time
-	deals    map[wire.ID]*deal
-	bankAway bool
-	banker   func(step.Send, *step.Response) // has the last word on the bank's answers
-	facts    []string
+	hardware  step.Inventory
+	engineUp  bool
+	noticed   member.Time // when the bank gave its funds notice
+	blind     bool        // looks at the engine are not answered
+	pods      map[wire.ID]*pod
+	later     []event // of the engine, by time
+	deals     map[wire.ID]*deal
+	bankAway  bool
+	witnesses map[string]*witness
+	banker    func(step.Send, *step.Response) // has the last word on the bank's answers
+	facts     []string
 }
 
 // A pod is what the engine has and was told of a lease.
@@ -106,6 +107,8 @@ type deal struct {
 	state    market.State
 	usage    []wire.Object
 	vouched  uint64
+	mandates uint64
+	claimed  ledger.Unvouched // by the bank
 }
 
 // A world is the rest of the node's core. It survives the host's crashes.
@@ -130,11 +133,14 @@ func newBench(t *testing.T, crashes bool) *bench {
 		open: wire.Opener{Market: c.Market(), Verifier: identity.Secp256k1{}}, seq: &step.Sequence{},
 		rows: map[string][]byte{}, logs: map[string][]byte{}, guards: map[string]identity.Hash{}, follower: market.NewFollower(c.Market()),
 		places: map[wire.ID]ledger.Place{}, ran: map[string]wire.ID{}, pods: map[wire.ID]*pod{}, deals: map[wire.ID]*deal{}, engineUp: true,
+		witnesses: map[string]*witness{"bank": {away: true}, "dave": {away: true}},
 	}
 	b.policy = member.DefaultPolicy(operator.Address(), noon)
 	b.policy.DiskRunning = 0 // so that the sums can be done in one's head
 	b.policy.DataHold = 5
 	b.admit(self, member.RoleHost)
+	b.admit(witnesses["dave"], member.RoleHost)
+	b.admit(operator, member.RoleOperator)
 	for _, name := range slices.Sorted(maps.Keys(people)) {
 		b.admit(people[name], member.RoleConsumer)
 	}
@@ -284,6 +290,7 @@ func (b *bench) store(out *step.Out) {
 			b.entered(r)
 		case t == table.Usage:
 			b.used(r)
+		case t == table.Testimony:
 		case r.Delete:
 			delete(b.rows, string(r.Key))
 			continue
@@ -514,7 +521,18 @@ func (b *bench) bank(s step.Send) {
 	r := step.Response{ID: s.ID}
 	var lease wire.ID
 	text := ""
+	switch step.Op(s.Frame.Op) {
+	case step.OpWatch:
+		r = b.watch(s)
+	case step.OpClaim:
+		if !b.bankAway {
+			r, lease, text = b.claimed(s)
+		}
+	}
 	for _, o := range s.Frame.Objects {
+		if step.Op(s.Frame.Op) == step.OpClaim {
+			break
+		}
 		if o.IsDraft() && o.Kind != wire.KindUsage {
 			if _, err := b.signAny(o); err != nil {
 				b.t.Fatal(err)
@@ -636,6 +654,9 @@ func (b *bench) ask(by *identity.PrivateKey, op step.Op, body any, objects ...wi
 	b.t.Helper()
 	b.requests++
 	r := step.Request{ID: b.requests, From: by.Public(), Peer: by.Address(), Proto: step.ProtoLease, Op: op, Objects: objects}
+	if op == step.OpAsk || op == step.OpWitnessed {
+		r.Proto = step.ProtoWitness
+	}
 	if body != nil {
 		r.Body = wire.Marshal(body)
 	}

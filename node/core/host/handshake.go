@@ -12,13 +12,19 @@ import (
 	"souk/p2p/wire"
 )
 
-// Request takes a consumer's request on the lease protocol.
+// Request takes a consumer's request on the lease protocol, and a witness's.
 func (h *Host) Request(ctx *step.Context, r step.Request) bool {
-	if r.Proto != step.ProtoLease {
+	if witness := r.Op == step.OpAsk || r.Op == step.OpWitnessed; r.Proto != step.ProtoLease && (r.Proto != step.ProtoWitness || !witness) {
 		return false
 	}
 	var no *step.Refusal
 	switch r.Op {
+	case step.OpAsk:
+		no = h.asked(ctx, r)
+	case step.OpWitnessed:
+		no = h.witnessed(ctx, r)
+	case step.OpMandate:
+		no = h.mandate(ctx, r)
 	case step.OpRequest:
 		no = h.quote(ctx, r)
 	case step.OpAccept:
@@ -471,14 +477,14 @@ func (h *Host) usage(ctx *step.Context, r step.Request) *step.Refusal {
 		return step.Refuse(step.RefuseUnknown, "no such lease")
 	}
 	ctx.Reply(r.ID, step.OpOK, nil)
-	ctx.Out.Replies[len(ctx.Out.Replies)-1].Append = entries(b.Lease, b.From)
+	ctx.Out.Replies[len(ctx.Out.Replies)-1].Append = h.documents(l, b.From, b.Minute)
 	return nil
 }
 
 // entriesAtOnce is how many usage entries one answer carries.
 const entriesAtOnce = 64
 
-func entries(id wire.ID, from uint64) *step.Span {
+func entries(id wire.ID, from uint64) step.Span {
 	prefix := table.Key(table.Usage, id[:])
-	return &step.Span{From: table.Key(table.Usage, id[:], table.Uint64(from)), To: table.After(prefix), Limit: entriesAtOnce}
+	return step.Span{From: table.Key(table.Usage, id[:], table.Uint64(from)), To: table.After(prefix), Limit: entriesAtOnce}
 }

@@ -69,18 +69,20 @@ type hold struct {
 
 // A Host is the host role.
 type Host struct {
-	world  World
-	sale   *step.Cell[sale]
-	alloc  *step.Cell[market.Table]
-	log    *step.Cell[chainEnd]
-	beat   *step.Cell[chainEnd]
-	holds  *step.Map[wire.ID, hold]
-	leases *step.Map[wire.ID, lease]
-	specs  *step.Map[wire.ID, market.Spec] // of the leases: what is large and never changes is written once
-	blames *step.Cell[[]blame]             // by consumer
-	off    *step.Cell[market.Answered]     // minutes in which the engine was down
-	away   *step.Cell[market.Answered]     // minutes in which this node was down
-	past   *step.Cell[member.Time]         // what was opened before it may be known to others only
+	world    World
+	sale     *step.Cell[sale]
+	alloc    *step.Cell[market.Table]
+	log      *step.Cell[chainEnd]
+	beat     *step.Cell[chainEnd]
+	holds    *step.Map[wire.ID, hold]
+	leases   *step.Map[wire.ID, lease]
+	grants   *step.Map[wire.ID, grant] // by lease
+	receipts *step.Map[heardKey, heard]
+	specs    *step.Map[wire.ID, market.Spec] // of the leases: what is large and never changes is written once
+	blames   *step.Cell[[]blame]             // by consumer
+	off      *step.Cell[market.Answered]     // minutes in which the engine was down
+	away     *step.Cell[market.Answered]     // minutes in which this node was down
+	past     *step.Cell[member.Time]         // what was opened before it may be known to others only
 
 	// What follows lives as long as the process.
 	machine   member.Machine
@@ -92,8 +94,10 @@ type Host struct {
 	downSince member.Minute // first minute of the outage before this boot
 	unseen    map[wire.ID]bool
 	sighted   map[wire.ID]sighting
-	attended  map[wire.ID]member.Time // when the last keep-alive came
-	pulls     map[wire.ID][2]int64    // bytes pulled and to pull
+	attended  map[wire.ID]member.Time            // when the last keep-alive came
+	enlisted  map[identity.Address]member.Minute // when a witness was last asked to be one
+	goals     map[wire.ID]uint64                 // entry up to which a claim that has begun goes
+	pulls     map[wire.ID][2]int64               // bytes pulled and to pull
 	progress  map[wire.ID]member.Time
 	awaiting  map[uint64]func(*step.Context, step.Response)
 	retry     map[wire.ID]member.Time // of settlements and reservations
@@ -124,7 +128,8 @@ func New(w World) *Host {
 		sale:  step.NewCell[sale]("sale"), alloc: step.NewCell[market.Table]("gpus"),
 		log: step.NewCell[chainEnd]("lease-log"), beat: step.NewCell[chainEnd]("beat"),
 		holds: step.ByID[hold](table.HostHold), leases: step.ByID[lease](table.HostLease),
-		specs:  step.ByID[market.Spec](table.HostSpec),
+		specs: step.ByID[market.Spec](table.HostSpec), grants: step.ByID[grant](table.HostMandate), receipts: newReceipts(),
+		enlisted: map[identity.Address]member.Minute{}, goals: map[wire.ID]uint64{},
 		blames: step.NewCell[[]blame]("blames"), off: step.NewCell[market.Answered]("engine-off"), away: step.NewCell[market.Answered]("node-off"),
 		past:   step.NewCell[member.Time]("host-past"),
 		engine: true, unseen: map[wire.ID]bool{}, sighted: map[wire.ID]sighting{}, attended: map[wire.ID]member.Time{}, pulls: map[wire.ID][2]int64{},
@@ -136,7 +141,7 @@ func New(w World) *Host {
 
 // Keepers is the durable state.
 func (h *Host) Keepers() []step.Keeper {
-	return []step.Keeper{h.sale, h.alloc, h.log, h.beat, h.holds, h.leases, h.specs, h.blames, h.off, h.away, h.past}
+	return []step.Keeper{h.sale, h.alloc, h.log, h.beat, h.holds, h.leases, h.grants, h.receipts, h.specs, h.blames, h.off, h.away, h.past}
 }
 
 // Boot tells the engine what it should be running, and waits for its word before it closes any minute.
@@ -346,6 +351,8 @@ func (h *Host) newMinute(ctx *step.Context) {
 	}
 	h.restock(ctx)
 	h.ail(ctx)
+	h.enlist(ctx)
+	h.forget(ctx)
 	for _, id := range h.leases.Keys() {
 		l := h.leases.Get(id)
 		if l.State == market.StateEnded {

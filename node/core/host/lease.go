@@ -74,6 +74,14 @@ type lease struct {
 	EndFor      market.Reason      `cbor:"62,keyasint"` // why it is to end once its pod is down
 	Lost        bool               `cbor:"60,keyasint"` // this node may not know all that it signed for it, and signs nothing more
 	Mute        bool               `cbor:"61,keyasint"` // nor a last word: its consumer did not tell what it holds
+	EntryLast   member.Minute      `cbor:"70,keyasint"` // last minute of Entry
+	VouchedAt   member.Minute      `cbor:"63,keyasint"` // last minute of the entry that Voucher names; 0: there is none
+	Revoked     member.Minute      `cbor:"64,keyasint"` // last minute that its mandate pays; 0: it was not revoked
+	Dim         []member.Minute    `cbor:"65,keyasint"` // unobserved minutes of the last day
+	RestSeq     uint64             `cbor:"66,keyasint"` // last entry that rests on receipts
+	Claimed     uint64             `cbor:"67,keyasint"` // last entry that the bank has followed without a voucher
+	ClaimedTo   member.Minute      `cbor:"68,keyasint"` // first minute after it
+	Proven      ledger.Amount      `cbor:"69,keyasint"` // what it then took for proven
 }
 
 // billed is a usage entry that changed what is owed.
@@ -81,6 +89,7 @@ type billed struct {
 	Entry wire.Object   `cbor:"1,keyasint"`
 	Seq   uint64        `cbor:"2,keyasint"`
 	Owed  ledger.Amount `cbor:"3,keyasint"`
+	Last  member.Minute `cbor:"4,keyasint"`
 }
 
 // lapse is the minimum of a start that ended in the very minute in which the next one was ordered.

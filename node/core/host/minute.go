@@ -132,6 +132,12 @@ func (h *Host) close(ctx *step.Context, id wire.ID, l *lease, m member.Minute, n
 	if v.basis != ledger.BasisNone {
 		u.Billable = 1
 	}
+	switch {
+	case v.basis == ledger.BasisMandate:
+		h.rests(ctx, l, &u, h.panelOf(l))
+	case v.status == ledger.StatusUnobserved:
+		v.unpaid = l.dim(m)
+	}
 	h.sign(ctx, id, l, u)
 	if v.unpaid {
 		h.unpaid(ctx, id, l)
@@ -169,17 +175,41 @@ func (h *Host) closeIdle(ctx *step.Context, id wire.ID, l *lease, force bool) bo
 	u := ledger.Usage{First: first, Count: uint8(last - first + 1), Status: ledger.StatusHold}
 	if l.State != market.StateFailed && l.State != market.StateHold && l.Had {
 		u.Status = ledger.StatusStopped
-		for m := first; m <= last && l.Terms.Tariff.VolumeStopped > 0; m++ {
-			if u.Billable |= 1 << (m - first); !l.Map.Has(m) || !l.pays(ledger.StatusStopped, u.Minutes(), ctx.Clock.Seconds()) {
-				u.Billable &^= 1 << (m - first)
-			}
-		}
-	}
-	if u.Billable != 0 {
-		u.Basis = ledger.BasisAttended
+		h.store(ctx, l, &u)
 	}
 	h.sign(ctx, id, l, u)
 	return true
+}
+
+// store bills the minutes of an entry in which the consumer, or the bank as a witness, had this host's answer. Where it takes the
+// bank's receipts the entry ends with the last minute for which none can come any more.
+func (h *Host) store(ctx *step.Context, l *lease, u *ledger.Usage) {
+	u.Basis = ledger.BasisAttended
+	seen := h.testimony(ctx, keeperOf(l), u.First, u.Last())
+	for i := member.Minute(0); i < member.Minute(u.Count) && l.Terms.Tariff.VolumeStopped > 0; i++ {
+		m, last := u.First+i, u.Basis
+		settled := ctx.Now >= ctx.Clock.Due(m+1)
+		switch attended := l.Map.Has(m); {
+		case !attended && !(settled && seen.Has(m)):
+			continue
+		case !attended:
+			u.Basis = ledger.BasisStorage
+		}
+		if u.Basis == ledger.BasisStorage && !settled {
+			u.Count = uint8(i)
+			break
+		}
+		if u.Billable |= 1 << i; !l.pays(ledger.StatusStopped, u.Minutes(), ctx.Clock.Seconds()) {
+			u.Billable &^= 1 << i
+			u.Basis = last
+		}
+	}
+	switch {
+	case u.Billable == 0:
+		u.Basis = ledger.BasisNone
+	case u.Basis == ledger.BasisStorage:
+		h.rests(ctx, l, u, keeperOf(l))
+	}
 }
 
 // pays reports whether reservation and budget cover so many more minutes of a status.
@@ -257,7 +287,8 @@ func (l *lease) signalled(u member.Time) bool { return l.StopAt != 0 && l.StopAt
 // attended reports whether the consumer holds an answer of minute m that said the pod was running.
 func (l *lease) attended(m member.Minute) bool { return l.Map.Has(m) && !l.Quiet.Has(m) }
 
-// judgeFull decides a minute through which the container ran. It counts when the consumer attended it.
+// judgeFull decides a minute through which the container ran. It counts when the consumer attended it, or when it has given a
+// mandate and more than half of the witnesses that this names have given their receipts in time.
 func (h *Host) judgeFull(ctx *step.Context, l *lease, m member.Minute, due member.Time, told bool) (verdict, bool) {
 	status := ledger.StatusRunning
 	if l.Zero {
@@ -268,6 +299,11 @@ func (h *Host) judgeFull(ctx *step.Context, l *lease, m member.Minute, due membe
 		return verdict{status: status, basis: ledger.BasisAttended}, true
 	case l.attended(m):
 		return verdict{status: ledger.StatusHold}, true
+	case h.inForce(ctx, l, m) && ctx.Now >= due && !l.Quiet.Has(m) && h.testimony(ctx, h.panelOf(l), m, m).Has(m):
+		if !l.pays(status, 1, ctx.Clock.Seconds()) {
+			return verdict{status: ledger.StatusHold}, true
+		}
+		return verdict{status: status, basis: ledger.BasisMandate}, true
 	case h.out(m) && (told || ctx.Now >= due): // what the consumer was answered before the outage, it knows by now
 		return verdict{status: ledger.StatusHostFault}, true
 	case ctx.Now < due:
@@ -276,6 +312,8 @@ func (h *Host) judgeFull(ctx *step.Context, l *lease, m member.Minute, due membe
 		return verdict{status: ledger.StatusPartial}, true
 	case h.cutOff(ctx, m):
 		return verdict{status: ledger.StatusUnreachable}, true
+	case h.inForce(ctx, l, m):
+		return verdict{status: ledger.StatusUnobserved}, true
 	}
 	return verdict{status: ledger.StatusUnattended, unpaid: true}, true
 }
@@ -348,9 +386,9 @@ func (h *Host) sign(ctx *step.Context, id wire.ID, l *lease, u ledger.Usage) {
 	ctx.Put(table.Key(table.Usage, id[:], table.Uint64(u.Seq)), obj)
 	due := h.voucherDue(ctx, id, u.Last()+1)
 	if place.Meter.Owed() > l.EntryOwed {
-		l.Prior = billed{l.Entry, l.EntrySeq, l.EntryOwed}
-		l.Entry, l.EntrySeq, l.EntryOwed = obj, u.Seq, place.Meter.Owed()
-		if u.Status != ledger.StatusStopped {
+		l.Prior = billed{l.Entry, l.EntrySeq, l.EntryOwed, l.EntryLast}
+		l.Entry, l.EntrySeq, l.EntryOwed, l.EntryLast = obj, u.Seq, place.Meter.Owed(), u.Last()
+		if u.Status != ledger.StatusStopped && u.Basis == ledger.BasisAttended {
 			l.Due = due
 		}
 	}
@@ -384,7 +422,7 @@ func (h *Host) collect(ctx *step.Context, id wire.ID, l *lease) {
 	switch {
 	case l.Vouched >= l.EntryOwed:
 		l.Due = 0
-	case h.cutOff(ctx, ctx.Minute()-1):
+	case h.cutOff(ctx, ctx.Minute()-1), h.bears(ctx, l, ctx.Minute()-1):
 		l.Due = ctx.Clock.Due(ctx.Minute() + 1)
 	default:
 		l.Due = 0

@@ -52,8 +52,8 @@ func (h *Host) Regain(ctx *step.Context, lease wire.ID, objects []wire.AnyVerifi
 		c := v.Value()
 		fits := signed && c.Lease == lease && c.Host == ctx.Self && c.By == l.Terms.By && c.Reservation == l.Reservation.ID && c.Usage == u.Ref()
 		if fits && c.Seq > l.VouchedSeq && c.Total == u.Value().Owed() {
-			l.Voucher, l.Vouched, l.VouchedSeq, l.Paid = v.Object(), c.Total, c.Seq, u.Object()
-			l.Entry, l.EntrySeq, l.EntryOwed = u.Object(), c.Seq, max(c.Total, l.EntryOwed)
+			l.Voucher, l.Vouched, l.VouchedSeq, l.VouchedAt, l.Paid = v.Object(), c.Total, c.Seq, c.Minute, u.Object()
+			l.Entry, l.EntrySeq, l.EntryOwed, l.EntryLast = u.Object(), c.Seq, max(c.Total, l.EntryOwed), c.Minute
 			h.touch(lease)
 		}
 	}

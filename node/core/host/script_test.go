@@ -148,6 +148,8 @@ func (b *bench) do(words []string) {
 		b.world.deaf = false
 	case "bank": // bank away, bank back
 		b.bankAway = args[0] == "away"
+	case "witness": // witness dave on: it bears witness if it is asked to
+		b.witnesses[args[0]].away = args[1] != "on"
 	case "down": // the node is killed
 		b.down = true
 	case "power": // the machine loses its power: its containers are gone
@@ -229,6 +231,13 @@ func (b *bench) doLease(verb string, id wire.ID, args []string) {
 	case "start": // start L1, start L1 zero; the bank has raised the reservation before
 		d.res.Seq, d.res.Cap = d.res.Seq+1, max(d.res.Cap, b.places[id].Meter.Owed()+ledger.Amount(d.terms.Rate))
 		b.said(d, b.order(d, market.CommandStart, len(args) > 0))
+	case "mandate": // mandate L1 most=2 minutes=60 panel=bank,dave
+		b.said(d, b.give(d, args))
+	case "unmandate":
+		b.said(d, b.order(d, market.CommandRevoke, false))
+	case "lodged": // lodged L1: the consumer's stop comes by way of the bank
+		d.commands++
+		b.said(d, b.ask(operator, step.OpCommand, nil, b.command(d, market.CommandStop, false)))
 	case "rm":
 		b.said(d, b.order(d, market.CommandRemove, false))
 	case "repeat": // the last command comes again

@@ -18,23 +18,34 @@ func (h *Host) settle(ctx *step.Context, id wire.ID, l *lease) {
 		h.later(id, ctx.Now+member.Hour) // until its consumer has closed it
 		h.look(ctx, id, l)
 	case l.Closing && (l.Vouched >= l.EntryOwed || l.Due == 0):
-		h.final(ctx, id, l)
+		if l.claimable() {
+			h.claim(ctx, id, l, nil)
+		} else {
+			h.final(ctx, id, l)
+		}
 	case !l.Closing && ctx.Now >= l.SettleAt:
 		l.SettleAt = ctx.Clock.Tick((ctx.Minute()/member.HourMinutes + 1) * member.HourMinutes)
 		h.touch(id)
-		if l.Vouched > l.Settled {
+		if l.Vouched > l.Settled || l.claimable() {
 			h.Settle(ctx, id)
 		} else {
 			h.look(ctx, id, l)
 		}
+	case h.goals[id] > max(l.Claimed, l.VouchedSeq):
+		h.claim(ctx, id, l, nil)
 	case !l.Lowered && h.atRest(ctx, l):
 		h.lowerNow(ctx, id, l)
 	}
 }
 
-// Settle shows the highest voucher of a lease to the bank now.
+// Settle shows the highest voucher of a lease to the bank now, and what rests on receipts beyond it.
 func (h *Host) Settle(ctx *step.Context, id wire.ID) {
 	l := h.leases.Get(id)
+	if l.claimable() {
+		h.goals[id] = l.RestSeq
+		h.claim(ctx, id, l, nil)
+		return
+	}
 	h.later(id, ctx.Now+2*ctx.Clock.Slot)
 	h.ask(ctx, l.Reservation.Operator, step.OpSettle, nil, func(ctx *step.Context, r step.Response) {
 		h.receipt(ctx, id, r)
@@ -65,7 +76,7 @@ func (h *Host) heed(ctx *step.Context, id wire.ID, r step.Response) {
 // final says the host's last word on a lease.
 func (h *Host) final(ctx *step.Context, id wire.ID, l *lease) {
 	h.later(id, ctx.Now+2*ctx.Clock.Slot)
-	f := ledger.Final{Host: ctx.Self, Lease: id, Reservation: l.Reservation.ID, Total: l.Vouched, Usage: l.Place.Head, At: l.Since}
+	f := ledger.Final{Host: ctx.Self, Lease: id, Reservation: l.Reservation.ID, Total: max(l.Vouched, l.Proven), Usage: l.Place.Head, At: l.Since}
 	objects := []wire.Object{wire.Draft(f)}
 	if !l.Voucher.IsZero() {
 		objects = append(objects, l.Voucher, l.Paid)
@@ -101,6 +112,8 @@ func (h *Host) receipt(ctx *step.Context, id wire.ID, r step.Response) {
 	}
 	if l.Done {
 		l.Prior = billed{} // what is left is for the books
+		delete(h.goals, id)
+		h.grants.Delete(id)
 		h.specs.Delete(id)
 	}
 	h.touch(id)
@@ -158,6 +171,14 @@ func (h *Host) refresh(ctx *step.Context, id wire.ID, l *lease) {
 	if l.Asked == 0 {
 		l.Asked = ctx.Minute()
 		h.touch(id)
+	}
+	if l.claimable() { // what rests on receipts too
+		h.claim(ctx, id, l, func(ctx *step.Context) {
+			if l := h.leases.Get(id); !l.claimable() {
+				h.refresh(ctx, id, l)
+			}
+		})
+		return
 	}
 	start := l.Start
 	var shown []wire.Object // what the bank does not know to be owed it takes for funds

@@ -226,9 +226,9 @@ func (o *Operator) entriesOf(ctx *step.Context, r step.Request) error {
 		return step.Refuse(step.RefuseBadRequest, "want a number of entries")
 	}
 	ctx.Reply(r.ID, step.OpOK, nil)
-	ctx.Out.Replies[len(ctx.Out.Replies)-1].Append = &step.Span{
+	ctx.Out.Replies[len(ctx.Out.Replies)-1].Append = []step.Span{{
 		From: AccountEntryKey(r.Peer, b.After+1), To: table.After(table.Key(table.AccountEntry, r.Peer[:])), Limit: step.MostEntries,
-	}
+	}}
 	return nil
 }
 

@@ -24,6 +24,7 @@ const (
 func (o *Operator) tickBank(ctx *step.Context) member.Time {
 	if o.minute != ctx.Minute() {
 		o.minute, o.due = ctx.Minute(), o.bank.Debtors()
+		o.tickLodged(ctx)
 	}
 	p, _ := o.world.Policy()
 	for looked, changed := 0, 0; len(o.due) > 0 && looked < lookMost && changed < tickMost; o.due = o.due[1:] {
@@ -60,7 +61,14 @@ func (o *Operator) serveBank(ctx *step.Context, r step.Request) {
 	if o.serveAudit(ctx, r) {
 		return
 	}
-	objects, err := o.bankOp(ctx, r)
+	var body any
+	var objects []wire.Object
+	var err error
+	if r.Op == step.OpClaim {
+		objects, body, err = o.claim(ctx, r)
+	} else {
+		objects, err = o.bankOp(ctx, r)
+	}
 	o.keep(ctx)
 	if err != nil {
 		no := refusal(err)
@@ -71,7 +79,7 @@ func (o *Operator) serveBank(ctx *step.Context, r step.Request) {
 		ctx.Refuse(r.ID, no)
 		return
 	}
-	ctx.Reply(r.ID, step.OpOK, nil, objects...)
+	ctx.Reply(r.ID, step.OpOK, body, objects...)
 }
 
 func (o *Operator) bankOp(ctx *step.Context, r step.Request) ([]wire.Object, error) {
@@ -96,6 +104,8 @@ func (o *Operator) bankOp(ctx *step.Context, r step.Request) ([]wire.Object, err
 		return one(o.payout(ctx, r))
 	case step.OpTransfer:
 		return one(o.transfer(ctx, r))
+	case step.OpLodge:
+		return one(o.lodge(ctx, r))
 	}
 	return nil, step.Refuse(step.RefuseBadRequest, "no such request")
 }

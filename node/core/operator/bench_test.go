@@ -277,6 +277,8 @@ func (b *bench) verified(o wire.Object) wire.AnyVerified {
 		return signed[ledger.Reservation](b, b.op, o)
 	case wire.KindSettleReceipt:
 		return signed[ledger.SettleReceipt](b, b.op, o)
+	case wire.KindLodged:
+		return signed[market.Lodged](b, b.op, o)
 	}
 	b.t.Fatalf("a %v in an answer", o.Kind)
 	return nil

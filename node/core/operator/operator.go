@@ -10,12 +10,13 @@
 // deposits. All arithmetic is ledger.Bank's. This package checks who may ask for what, keeps the bank's rows, and guards
 // the place of everything that the bank will sign. Once a minute it raises reservations that run low, but for those that a host
 // has lowered, and releases those whose time has come; accounts that run short of funds get their notice, and those that stay
-// so lose what they have stopped.
+// so lose what they have stopped. An order that a consumer cannot give its host is lodged here and passed on; minutes that
+// witnesses have seen and that a mandate covers are paid without a voucher, but none after such an order.
 //
 // What is signed here, and its place in its chain: credentials by subject and serial, revocations by number, policies by
 // number, reservations by id and sequence, bank entries by sequence, deposits by their reference, settle receipts by
 // reservation and count, payouts by id and state, transfers by id, funds notices by account and sequence, forfeits by
-// reservation, checkpoints by number.
+// reservation, checkpoints by number, lodged orders by lease and sequence.
 //
 // Audit. Every bank entry goes into a transparency log (ledger/audit). Once an hour, and when a member asks, the operator
 // draws and gossips a checkpoint; it proves to any member that one extends another, and to each the entries of its own
@@ -66,12 +67,14 @@ type Operator struct {
 	invites    *step.Map[identity.Hash, invite] // by the hash of the secret
 	applicants *step.Map[identity.Address, applicant]
 	books      books
-	bank       *ledger.Bank       // nil until the node is known to be an operator
-	minute     member.Minute      // in which the bank was last ticked
-	due        []identity.Address // accounts with reservations that this minute has yet to look at
-	hour       member.Minute      // in which transfers are counted
+	lodged     *step.Map[wire.ID, lodged] // orders for hosts that do not answer, by lease
+	bank       *ledger.Bank               // nil until the node is known to be an operator
+	minute     member.Minute              // in which the bank was last ticked
+	due        []identity.Address         // accounts with reservations that this minute has yet to look at
+	hour       member.Minute              // in which transfers are counted
 	given      map[identity.Address]int
 	audit      auditor
+	awaiting   map[uint64]func(*step.Context, step.Response)
 }
 
 // New is an operator without rows.
@@ -81,6 +84,8 @@ func New(w World) *Operator {
 		invites:    step.ByHash[invite](table.Invite),
 		applicants: step.ByAddress[applicant](table.Applicant),
 		books:      newBooks(),
+		lodged:     step.ByID[lodged](table.Lodged),
+		awaiting:   map[uint64]func(*step.Context, step.Response){},
 		given:      map[identity.Address]int{},
 		audit:      newAuditor(),
 	}
@@ -88,7 +93,7 @@ func New(w World) *Operator {
 
 // Keepers is the durable state.
 func (o *Operator) Keepers() []step.Keeper {
-	return append(append([]step.Keeper{o.invites, o.applicants}, o.books.keepers()...), o.audit.keepers()...)
+	return append(append([]step.Keeper{o.invites, o.applicants, o.lodged}, o.books.keepers()...), o.audit.keepers()...)
 }
 
 // Restore rebuilds the bank from the rows, once they are loaded and the World knows its charter. It fails when they do
@@ -177,8 +182,15 @@ func (o *Operator) Local(ctx *step.Context, id uint64, cmd any) bool {
 	return true
 }
 
-// Response takes the answer to a Send of the operator's. It has none.
-func (o *Operator) Response(*step.Context, step.Response) bool { return false }
+// Response takes the answer to a Send of the operator's.
+func (o *Operator) Response(ctx *step.Context, r step.Response) bool {
+	f, ok := o.awaiting[r.ID]
+	if ok {
+		delete(o.awaiting, r.ID)
+		f(ctx, r)
+	}
+	return ok
+}
 
 // Request answers a peer on the join and the bank protocol. It reports false for other protocols.
 func (o *Operator) Request(ctx *step.Context, r step.Request) bool {

@@ -43,6 +43,8 @@ type Send struct {
 	Proto Protocol
 	Frame wire.Frame
 	Wait  member.Time // most milliseconds to wait; 0: the shell's default
+
+	Append []Span // objects from the store that go after those of the frame
 }
 
 // A Reply answers a Request. Refusal or Frame.
@@ -50,7 +52,7 @@ type Reply struct {
 	ID      uint64
 	Frame   wire.Frame
 	Refusal *Refusal
-	Append  *Span // objects from the store that go after those of the frame
+	Append  []Span // objects from the store that go after those of the frame
 }
 
 // A Span is rows of a log, each one an object, that the shell reads for the core.

@@ -8,6 +8,7 @@ import (
 	"souk/p2p/identity"
 	"souk/p2p/member"
 	"souk/p2p/wire"
+	"souk/reliability"
 )
 
 // A Protocol is a kind of stream between two nodes.
@@ -22,6 +23,8 @@ const (
 	ProtoBank  Protocol = "/souk/bank/1"  // to an operator
 	ProtoLogs  Protocol = "/souk/logs/1"  // a long stream: the pod's output
 	ProtoHeld  Protocol = "/souk/held/1"  // to a counterparty: what it holds that the asker has signed
+
+	ProtoWitness Protocol = "/souk/witness/1" // between a host and who bears witness for it
 )
 
 // An Op is what a frame asks or answers. Numbers are on the wire: append only.
@@ -39,12 +42,13 @@ const (
 	OpRequest  Op = 20 // Request → Quote
 	OpAccept   Op = 21 // Terms, Reservation; body AcceptBody → Cert
 	OpGetLease Op = 22 // body LeaseBody → Cert, or NoLease: what became of an Accept
-	OpAlive    Op = 23 // Alive; body AliveBody → AliveReply, Usage…, Notice…
+	OpAlive    Op = 23 // Alive; body AliveBody → AliveReply, Usage…, Notice…, Receipt…
 	OpVoucher  Op = 24 // Voucher →
-	OpCommand  Op = 25 // Command → body CommandAnswer
+	OpCommand  Op = 25 // Command → body CommandAnswer; from the consumer, or from the bank that it was lodged with
 	OpRaise    Op = 26 // Reservation → : a newer one for a running lease
-	OpUsage    Op = 27 // body UsageBody → Usage…: entries that the consumer lacks
+	OpUsage    Op = 27 // body UsageBody → Usage…, Receipt…: entries that the consumer lacks, and what they rest on
 	OpDecline  Op = 28 // body LeaseBody → NoLease: the consumer gives a quote up
+	OpMandate  Op = 30 // Mandate; body PanelBody →
 	OpFunds    Op = 29 // FundsNotice, [Forfeit] → : from an operator, to its consumer and to the hosts of its leases
 
 	OpReserve  Op = 40 // Reserve, Quote → Reservation
@@ -58,6 +62,8 @@ const (
 	OpReceipt  Op = 48 // body LeaseBody; from the lease's consumer or host → [SettleReceipt], Reservation
 	OpPayout   Op = 49 // PayoutRequest → PayoutReceipt: how it stands; asking again is how to find out
 	OpTransfer Op = 50 // Transfer → TransferReceipt
+	OpClaim    Op = 52 // Terms, Cert, [Mandate], [Voucher], Usage…, Receipt…; body ClaimBody → SettleReceipt, Reservation; body ClaimAnswer
+	OpLodge    Op = 53 // Command → Lodged: for a host that does not answer
 	OpLimit    Op = 51 // [Limit] → body ledger.Ceiling: the asker's limits, after its own has been set
 
 	OpCheckpoint  Op = 60 // → Checkpoint: the newest, of now if anything has happened and a minute has passed
@@ -65,6 +71,10 @@ const (
 	OpEntries     Op = 62 // body EntriesBody → Entry…: of the asker's own account
 	OpProve       Op = 63 // body ProveBody → body ProveAnswer
 	OpOwed        Op = 64 // body OwedBody → body OwedAnswer: the asker's own account in the sum of all
+
+	OpWatch     Op = 80 // from a host: bear witness for me for an hour →
+	OpAsk       Op = 81 // from a witness; body AskBody → Presence
+	OpWitnessed Op = 82 // Receipt → : from the witness, at once
 
 	OpHeld Op = 70 // body LeaseBody → of a lease: [Voucher], Usage…; of the zero lease: the asker's [Beat], [Offer]
 )
@@ -112,7 +122,29 @@ type (
 	}
 	// AliveBody says which usage entries and commands the consumer knows of.
 	AliveBody struct {
-		UsageSeq uint64 `cbor:"1,keyasint"`
+		UsageSeq uint64        `cbor:"1,keyasint"`
+		Minute   member.Minute `cbor:"2,keyasint,omitempty"` // first that no entry known covers
+	}
+	// PanelBody lists the witnesses that a mandate names by hash.
+	PanelBody struct {
+		Panel reliability.Panel `cbor:"1,keyasint"`
+	}
+	// ClaimBody goes with a host's claim: the mandate's witnesses, and the first minute that the receipts beside it do not
+	// reach; entries that end later are left for the next claim.
+	ClaimBody struct {
+		Panel reliability.Panel `cbor:"1,keyasint"`
+		Until member.Minute     `cbor:"2,keyasint"`
+	}
+	// ClaimAnswer says how far the bank has followed the lease's chain: its last entry, the first minute after it, and what is
+	// proven so far, vouchers included.
+	ClaimAnswer struct {
+		Seq    uint64        `cbor:"1,keyasint"`
+		Next   member.Minute `cbor:"2,keyasint"`
+		Proven int64         `cbor:"3,keyasint"`
+	}
+	// AskBody is a witness's question.
+	AskBody struct {
+		Nonce uint64 `cbor:"1,keyasint"`
 	}
 	// AliveAnswer goes with the reply.
 	AliveAnswer struct {
@@ -123,8 +155,9 @@ type (
 	}
 	// UsageBody asks for entries from a sequence on.
 	UsageBody struct {
-		Lease wire.ID `cbor:"1,keyasint"`
-		From  uint64  `cbor:"2,keyasint"`
+		Lease  wire.ID       `cbor:"1,keyasint"`
+		From   uint64        `cbor:"2,keyasint"`
+		Minute member.Minute `cbor:"3,keyasint,omitempty"` // first that no entry known covers
 	}
 	// CommandAnswer tells what became of a command.
 	CommandAnswer struct {

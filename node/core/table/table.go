@@ -21,11 +21,16 @@
 //	0x32  lease-log       host 20, sequence 8      log
 //	0x33  usage           lease 16, sequence 8     log
 //	0x34  host-spec       lease 16                 state
+//	0x35  receipt         witness 20, minute 8     state
+//	0x36  testimony       witness 20, minute 8     log
+//	0x37  host-mandate    lease 16                 state
 //	0x40  consumer-lease  lease 16                 state
 //	0x41  order           bid 16                   state
 //	0x42  consumer-usage  lease 16, sequence 8     log
 //	0x43  voucher         lease 16                 state
 //	0x44  payment         id 16                    state
+//	0x45  mandate         lease 16                 state
+//	0x46  lease-receipt   lease 16, minute 8, witness 20  log
 //	0x50  account         address 20               state
 //	0x51  reservation     lease 16                 state
 //	0x52  bank-entry      number 8                 log
@@ -33,6 +38,7 @@
 //	0x54  payout          id 16                    state
 //	0x55  transfer        id 16                    state
 //	0x56  shortage        address 20               state
+//	0x57  lodged          lease 16                 state
 //	0x5a  bank-tree       number 8                 state
 //	0x5b  account-entry   address 20, number 8     log
 //	0x5c  liability       address 20               state
@@ -76,17 +82,22 @@ const (
 	Beat    Table = 0x21
 	Minutes Table = 0x22
 
-	HostLease Table = 0x30
-	HostHold  Table = 0x31
-	LeaseLog  Table = 0x32
-	Usage     Table = 0x33
-	HostSpec  Table = 0x34
+	HostLease   Table = 0x30
+	HostHold    Table = 0x31
+	LeaseLog    Table = 0x32
+	Usage       Table = 0x33
+	HostSpec    Table = 0x34
+	Receipt     Table = 0x35
+	Testimony   Table = 0x36
+	HostMandate Table = 0x37
 
 	ConsumerLease Table = 0x40
 	Order         Table = 0x41
 	ConsumerUsage Table = 0x42
 	Voucher       Table = 0x43
 	Payment       Table = 0x44
+	Mandate       Table = 0x45
+	LeaseReceipt  Table = 0x46
 
 	Account     Table = 0x50
 	Reservation Table = 0x51
@@ -95,6 +106,7 @@ const (
 	Payout      Table = 0x54
 	Transfer    Table = 0x55
 	Shortage    Table = 0x56
+	Lodged      Table = 0x57
 
 	BankTree     Table = 0x5a
 	AccountEntry Table = 0x5b
@@ -176,6 +188,12 @@ var layout = map[Table]info{
 	BankEntry:     {name: "bank-entry", kind: Log, fields: []int{number}},
 	DepositRef:    {name: "deposit-ref", kind: State, fields: []int{hash}},
 	HostSpec:      {name: "host-spec", kind: State, fields: []int{id}},
+	Receipt:       {name: "receipt", kind: State, fields: []int{address, number}},
+	Testimony:     {name: "testimony", kind: Log, fields: []int{address, number}},
+	HostMandate:   {name: "host-mandate", kind: State, fields: []int{id}},
+	Mandate:       {name: "mandate", kind: State, fields: []int{id}},
+	LeaseReceipt:  {name: "lease-receipt", kind: Log, fields: []int{id, number, address}},
+	Lodged:        {name: "lodged", kind: State, fields: []int{id}},
 	Payout:        {name: "payout", kind: State, fields: []int{id}},
 	Transfer:      {name: "transfer", kind: State, fields: []int{id}},
 	Shortage:      {name: "shortage", kind: State, fields: []int{address}},

@@ -1,0 +1,245 @@
+package consumer
+
+import (
+	"strings"
+	"testing"
+
+	"souk/ledger"
+	"souk/market"
+	"souk/node/core/step"
+	"souk/node/core/table"
+	"souk/p2p/identity"
+	"souk/p2p/member"
+	"souk/reliability"
+)
+
+// entrusted is an order with a mandate.
+func entrusted(r *rig, most ledger.Amount) (Run, *fakeHost) {
+	run := order(1)
+	run.Away = Away{Most: most}
+	mustRun(r.t, r, run)
+	r.pass(3)
+	h := r.hosts[0]
+	if len(h.mandates) != 1 || len(h.panel) != 2 || !h.panel.Has(r.bank.self) || !h.panel.Has(r.hosts[1].self) {
+		r.t.Fatalf("mandates %+v, witnesses %v", h.mandates, h.panel)
+	}
+	return run, h
+}
+
+// leave cuts the consumer off from its host for a while: the host goes by its mandate.
+func (r *rig) leave(minutes int) {
+	host := r.hosts[0].self
+	r.lose = func(s step.Send) bool { return s.To == host }
+	for range minutes {
+		r.pass(1)
+		r.hosts[0].close()
+	}
+	r.lose = nil
+}
+
+func TestMinutesOfAnAbsenceAreSignedForOnReceipts(t *testing.T) {
+	r := newRig(t)
+	run, h := entrusted(r, 0)
+	h.blind = map[member.Minute]bool{r.minute() + 30: true}
+	r.leave(200) // more than one answer tells of
+	r.pass(4)
+	l := h.leases[run.Lease]
+	v := r.view(run.Lease)
+	if v.Refused != nil || v.Vouched != v.Owed || v.Vouched != l.bill.Total || v.Minutes < 195 {
+		t.Fatalf("vouched %s of %s, host bills %s, %d minutes; refused %+v", v.Vouched, v.Owed, l.bill.Total, v.Minutes, v.Refused)
+	}
+	kept := 0
+	for k := range r.log {
+		if table.Table(k[0]) == table.LeaseReceipt {
+			kept++
+		}
+	}
+	if mandated := len(h.receipts); mandated < 190 || kept != 2*mandated {
+		t.Errorf("%d receipts kept of %d mandated minutes", kept, mandated)
+	}
+	r.boots++
+	r.restart()
+	r.pass(2)
+	if v := r.view(run.Lease); v.Refused != nil || v.Vouched != v.Owed || v.Away == nil || !v.Away.Known {
+		t.Errorf("after a restart: %+v", v)
+	}
+}
+
+func TestMandatedMinutesWithoutProofAreRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		lie  func(r *rig, h *fakeHost)
+		code Code
+	}{
+		"a receipt is missing": {func(_ *rig, h *fakeHost) {
+			h.forge = func(r *reliability.Receipt) bool { return r.Witness == h.panel[0] }
+		}, CodeMandate},
+		"for another host": {func(r *rig, h *fakeHost) {
+			h.forge = func(c *reliability.Receipt) bool { c.Host = r.hosts[1].self; c.Witness = r.bank.self; return false }
+		}, CodeMandate},
+		"of no witness": {func(_ *rig, h *fakeHost) {
+			h.forge = func(c *reliability.Receipt) bool { c.Witness = named("nobody"); return false }
+		}, CodeMandate},
+		"others than named": {func(_ *rig, h *fakeHost) {
+			h.forge = func(c *reliability.Receipt) bool { c.Answer = identity.Hash{9}; return false }
+		}, CodeMandate},
+		"of two GPUs more": {func(_ *rig, h *fakeHost) {
+			h.tamper = func(u *ledger.Usage) {
+				if u.Basis == ledger.BasisMandate {
+					u.GPUs = []string{"a", "b", "c"}
+				}
+			}
+		}, CodeTerms},
+		"more than the mandate allows": {func(r *rig, h *fakeHost) {
+			l := r.c.trusts.Get(order(1).Lease)
+			l.Mandate.MaxUnattended = 2
+			r.c.trusts.Touch(order(1).Lease)
+		}, CodeMandate},
+		"with no mandate": {func(r *rig, _ *fakeHost) { r.c.trusts.Delete(order(1).Lease) }, CodeMandate},
+	} {
+		r := newRig(t)
+		run, h := entrusted(r, 0)
+		before := r.view(run.Lease).Vouched
+		h.refuse[step.OpMandate] = step.Refuse(step.RefuseBusy, "later")
+		c.lie(r, h)
+		r.step(func(*step.Context) {})
+		r.leave(10)
+		r.pass(2)
+		v := r.view(run.Lease)
+		if v.Refused == nil || v.Refused.Code != c.code {
+			t.Errorf("%s: refused %+v, want %s", name, v.Refused, c.code)
+		}
+		if minute := ledger.Amount(v.PerHour)/60 + 1; v.Vouched > before+2*minute {
+			t.Errorf("%s: vouched %s after %s", name, v.Vouched, before)
+		}
+	}
+}
+
+// TestWhoObjectsRevokes: a host that is not paid is not to go on at its consumer's expense.
+func TestWhoObjectsRevokes(t *testing.T) {
+	r := newRig(t)
+	run, h := entrusted(r, 0)
+	h.tamper = func(u *ledger.Usage) {
+		if u.Status == ledger.StatusRunning {
+			u.Numerator += 3600
+		}
+	}
+	r.pass(3)
+	if v := r.view(run.Lease); v.Refused == nil || v.Refused.Code != CodeArithmetic || v.Away != nil {
+		t.Fatalf("refused %+v, mandate %+v", v.Refused, v.Away)
+	}
+	if l := h.leases[run.Lease]; l.command != 1 {
+		t.Fatalf("the host has %d commands, want the revocation", l.command)
+	}
+}
+
+func TestMandateIsRenewedAsItIsUsedUp(t *testing.T) {
+	r := newRig(t)
+	run, h := entrusted(r, 200_000_000) // about seventeen minutes
+	r.pass(60)
+	if n := len(h.mandates); n < 4 || n > 12 {
+		t.Fatalf("%d mandates in an hour", n)
+	}
+	for i, m := range h.mandates {
+		if m.Seq != uint64(i+1) || m.From != h.mandates[0].From || i > 0 && m.MaxTotal <= h.mandates[i-1].MaxTotal {
+			t.Fatalf("mandate %d is %+v", i+1, m)
+		}
+	}
+	v := r.view(run.Lease)
+	if v.Away == nil || v.Away.Most < 100_000_000 || v.Away.Most > 200_000_000 {
+		t.Errorf("while away it may cost %+v", v.Away)
+	}
+	run2 := order(2)
+	run2.Away, run2.Budget = Away{Most: 5 * ledger.Credit}, 100_000_000
+	mustRun(t, r, run2)
+	r.pass(1)
+	for _, m := range h.mandates {
+		if m.Lease == run2.Lease && m.MaxTotal != run2.Budget {
+			t.Errorf("a mandate up to %s beyond the budget of %s", m.MaxTotal, run2.Budget)
+		}
+	}
+}
+
+func TestOrderForASilentHostIsLodged(t *testing.T) {
+	r := newRig(t)
+	run, h := entrusted(r, 0)
+	r.lose = func(s step.Send) bool { return s.To == h.self }
+	got, err := r.do(Stop{run.Lease})
+	out, _ := got.(Ordered)
+	if err != nil || out.Done || !strings.Contains(out.Note, "the bank has it too") || len(r.bank.lodged) != 1 || r.bank.lodged[0].Order != market.CommandStop {
+		t.Fatalf("told %+v, lodged %+v", out, r.bank.lodged)
+	}
+	at := r.minute()
+	r.pass(5)
+	if v := r.view(run.Lease); !v.Lodged || len(r.bank.lodged) != 1 {
+		t.Errorf("five minutes later: lodged %v, %d times", v.Lodged, len(r.bank.lodged))
+	}
+	h.close() // a host that keeps the order to itself bills on
+	r.lose = nil
+	h.refuse[step.OpCommand] = step.Refuse(step.RefuseBusy, "later")
+	r.pass(3)
+	v := r.view(run.Lease)
+	if v.Refused == nil || v.Refused.Code != CodeStopped {
+		t.Fatalf("minutes after the order: refused %+v", v.Refused)
+	}
+	for _, e := range h.leases[run.Lease].entries[:r.c.leases.Get(run.Lease).Place.Seq] {
+		if u := decode[ledger.Usage](r, e); u.Basis == ledger.BasisMandate && u.First > at {
+			t.Errorf("minute %d is signed for, the bank had the order in %d", u.First, at)
+		}
+	}
+}
+
+func TestStartAfterALodgedStopHasANewMandate(t *testing.T) {
+	r := newRig(t)
+	run, h := entrusted(r, 0)
+	r.lose = func(s step.Send) bool { return s.To == h.self }
+	if _, err := r.do(Stop{run.Lease}); err != nil {
+		t.Fatal(err)
+	}
+	r.lose = nil
+	r.pass(3)
+	mustDo(t, r, Start{Lease: run.Lease})
+	r.pass(2)
+	last := h.mandates[len(h.mandates)-1]
+	if len(h.mandates) != 2 || last.From <= h.mandates[0].From || r.view(run.Lease).Away == nil {
+		t.Fatalf("mandates %+v", h.mandates)
+	}
+}
+
+func TestMandateIsRevokedAndGivenAgain(t *testing.T) {
+	r := newRig(t)
+	run, h := entrusted(r, 0)
+	if _, err := r.do(Entrust{run.Lease, Away{Off: true}}); err != nil {
+		t.Fatal(err)
+	}
+	r.pass(1)
+	if v := r.view(run.Lease); v.Away != nil || v.State != "running" || r.told("mandate.revoked") != 1 {
+		t.Fatalf("revoked: %+v, %s", v.Away, v.State)
+	}
+	if got, err := r.do(Entrust{run.Lease, Away{Most: 3 * ledger.Credit}}); err != nil {
+		t.Fatal(err)
+	} else if v := got.(View); v.Away == nil || v.Away.Most != 3*ledger.Credit {
+		t.Fatalf("given again: %+v", v.Away)
+	}
+	r.pass(2)
+	if len(h.mandates) != 2 || h.mandates[1].From <= h.mandates[0].From {
+		t.Errorf("mandates %+v", h.mandates)
+	}
+	if _, err := r.do(Entrust{run.Lease, Away{Most: -1}}); err == nil {
+		t.Error("a negative amount is taken")
+	}
+	if _, err := r.do(Entrust{idOf(999), Away{}}); err == nil {
+		t.Error("a lease that there is not is taken")
+	}
+}
+
+func TestHostThatTakesNoMandateIsNamed(t *testing.T) {
+	r := newRig(t)
+	r.hosts[0].refuse[step.OpMandate] = step.Refuse(step.RefuseSpec, "not on these terms")
+	run := order(1)
+	run.Away = Away{}
+	mustRun(t, r, run)
+	r.pass(2)
+	if v := r.view(run.Lease); v.Away == nil || v.Away.Refused != "not on these terms" || r.told("mandate.refused") != 1 {
+		t.Fatalf("mandate %+v", v.Away)
+	}
+}
