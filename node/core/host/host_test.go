@@ -204,6 +204,7 @@ func TestVouchersNameTheEntryThatTheyPay(t *testing.T) {
 		"other entry":       {func(v *ledger.Voucher) { v.Usage = identity.Hash{9} }, step.RefuseStale},
 		"entry to come":     {func(v *ledger.Voucher) { v.Seq++ }, step.RefuseStale},
 		"other lease":       {func(v *ledger.Voucher) { v.Lease = wire.ID{9} }, step.RefuseUnknown},
+		"other minute":      {func(v *ledger.Voucher) { v.Minute++ }, step.RefuseVoucher},
 	} {
 		v := good.Value()
 		tt.change(&v)

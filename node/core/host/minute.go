@@ -134,6 +134,9 @@ func (h *Host) close(ctx *step.Context, id wire.ID, l *lease, m member.Minute, n
 	}
 	switch {
 	case v.basis == ledger.BasisMandate:
+		if l.RestSeq != l.Place.Seq { // the minute before did not
+			ctx.Notify("lease.away", id, "lease "+id.Short()+": its consumer is away; what witnesses see is billed on its mandate")
+		}
 		h.rests(ctx, l, &u, h.panelOf(l))
 	case v.status == ledger.StatusUnobserved:
 		v.unpaid = l.dim(m)
