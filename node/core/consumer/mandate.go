@@ -139,11 +139,12 @@ func (c *Consumer) tickMandate(ctx *step.Context, l *Lease, w *watch, wake *alar
 		}
 		return
 	}
-	if full := c.mostTotal(ctx, l, t.Most); t.Mandate.From <= l.RunUntil || t.Mandate.MaxTotal-l.Signed < (full-l.Signed)/2 ||
-		t.Mandate.Until < ctx.Minute()+mandateLife/2 || !c.stands(ctx, l, t.Panel) {
-		if l.Pending != nil || idle(l.State) && t.Mandate.From <= l.RunUntil {
-			return // an order is on its way that ends it, or has: the next start gets another
-		}
+	ended := t.Mandate.From <= l.RunUntil
+	if ended && (l.Desire != market.DesireRun || l.Pending != nil || l.StopMinute != 0) {
+		return // the next start gets another; until then this one tells what the minutes before the order rest on
+	}
+	full := c.mostTotal(ctx, l, t.Most)
+	if ended || t.Mandate.MaxTotal-l.Signed < (full-l.Signed)/2 || t.Mandate.Until < ctx.Minute()+mandateLife/2 || !c.stands(ctx, l, t.Panel) {
 		c.entrust(ctx, l, t.Most)
 		t = c.trusts.Get(l.ID)
 	}

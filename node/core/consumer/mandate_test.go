@@ -188,6 +188,23 @@ func TestOrderForASilentHostIsLodged(t *testing.T) {
 	}
 }
 
+// TestMinutesBeforeALodgedStopArePaid: the host is back with minutes that ran on the mandate until the order.
+func TestMinutesBeforeALodgedStopArePaid(t *testing.T) {
+	r := newRig(t)
+	run, h := entrusted(r, 0)
+	r.leave(4)
+	r.lose = func(s step.Send) bool { return s.To == h.self }
+	if _, err := r.do(Stop{run.Lease}); err != nil {
+		t.Fatal(err)
+	}
+	h.close()
+	r.lose = nil
+	r.pass(3)
+	if v := r.view(run.Lease); v.Refused != nil || v.State != "stopped" || v.Vouched != v.Owed || v.Minutes < 6 || len(h.mandates) != 1 {
+		t.Fatalf("%s, %d minutes, vouched %s of %s, %d mandates, refused %+v", v.State, v.Minutes, v.Vouched, v.Owed, len(h.mandates), v.Refused)
+	}
+}
+
 func TestStartAfterALodgedStopHasANewMandate(t *testing.T) {
 	r := newRig(t)
 	run, h := entrusted(r, 0)
