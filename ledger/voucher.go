@@ -39,9 +39,14 @@ func (v Voucher) Validate() error {
 	return nil
 }
 
+// types are the EIP-712 types of what is hashed most often: a voucher a minute and lease.
+var types = struct{ voucher wire.Type }{voucher: wire.TypeOf("Voucher", Voucher{}.fill)}
+
 // Typed implements wire.TypedMessage.
-func (v Voucher) Typed() *wire.Struct {
-	return wire.NewStruct("Voucher").
+func (v Voucher) Typed() *wire.Struct { return v.fill(types.voucher.New()) }
+
+func (v Voucher) fill(s *wire.Struct) *wire.Struct {
+	return s.
 		Bytes16("reservation", v.Reservation).Bytes16("lease", v.Lease).Address("signer", v.By).Address("host", v.Host).
 		Uint128("total", uint64(v.Total)).Uint64("minute", uint64(v.Minute)).Bytes32("usage", v.Usage).
 		Uint64("sequence", v.Seq).Bytes32("extension", v.Extension)

@@ -57,6 +57,22 @@ func (h *Hash) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// MarshalBinary gives the bytes of the hash themselves, which the caller does not change: codecs take arrays apart byte by byte
+// where they have nothing better.
+func (h *Hash) MarshalBinary() ([]byte, error) { return h[:], nil }
+
+// UnmarshalBinary takes 32 bytes.
+func (h *Hash) UnmarshalBinary(b []byte) error { return fill(h[:], b) }
+
+// fill takes exactly as many bytes as there is room for.
+func fill(dst, b []byte) error {
+	if len(b) != len(dst) {
+		return fmt.Errorf("identity: %d bytes, want %d", len(b), len(dst))
+	}
+	copy(dst, b)
+	return nil
+}
+
 // An Address is the Ethereum address of a key. The zero address is nobody.
 type Address [20]byte
 
@@ -101,8 +117,20 @@ func (a *Address) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// MarshalBinary gives the bytes of the address themselves.
+func (a *Address) MarshalBinary() ([]byte, error) { return a[:], nil }
+
+// UnmarshalBinary takes 20 bytes.
+func (a *Address) UnmarshalBinary(b []byte) error { return fill(a[:], b) }
+
 // A PublicKey is a compressed secp256k1 point.
 type PublicKey [33]byte
+
+// MarshalBinary gives the bytes of the key themselves.
+func (k *PublicKey) MarshalBinary() ([]byte, error) { return k[:], nil }
+
+// UnmarshalBinary takes 33 bytes.
+func (k *PublicKey) UnmarshalBinary(b []byte) error { return fill(k[:], b) }
 
 // Address is the address of this key. It fails when the bytes are no point of the curve.
 func (k PublicKey) Address() (Address, error) {
@@ -118,6 +146,12 @@ type Signature [65]byte
 
 // IsZero reports whether nobody has signed yet.
 func (s Signature) IsZero() bool { return s == Signature{} }
+
+// MarshalBinary gives the bytes of the signature themselves.
+func (s *Signature) MarshalBinary() ([]byte, error) { return s[:], nil }
+
+// UnmarshalBinary takes 65 bytes.
+func (s *Signature) UnmarshalBinary(b []byte) error { return fill(s[:], b) }
 
 // A Verifier tells who made a signature.
 type Verifier interface {

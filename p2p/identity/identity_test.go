@@ -5,8 +5,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"math/big"
 	"strings"
 	"testing"
@@ -192,4 +194,25 @@ func FuzzRecover(f *testing.F) {
 			t.Fatalf("%s: %v, %v", hex.EncodeToString(sig), by, err)
 		}
 	})
+}
+
+func TestBinaryFormsHaveOneLength(t *testing.T) {
+	for _, v := range []interface {
+		encoding.BinaryMarshaler
+		encoding.BinaryUnmarshaler
+	}{&identity.Hash{1}, &identity.Address{2}, &identity.PublicKey{3}, &identity.Signature{4}} {
+		b, err := v.MarshalBinary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := append([]byte{b[0] + 1}, b[1:]...)
+		if err := v.UnmarshalBinary(again); err != nil || fmt.Sprint(b) != fmt.Sprint(again) {
+			t.Errorf("%T of %x: %v, %x", v, again, err, b)
+		}
+		for _, bad := range [][]byte{nil, b[1:], append(again, 0)} {
+			if err := v.UnmarshalBinary(bad); err == nil {
+				t.Errorf("%T takes %d bytes", v, len(bad))
+			}
+		}
+	}
 }

@@ -162,3 +162,17 @@ func TestIDTextRoundTrips(t *testing.T) {
 		}
 	}
 }
+
+func TestAnIDInCBORHasSixteenBytes(t *testing.T) {
+	id := wire.ID{1, 15: 2}
+	b := wire.Marshal(id)
+	var again wire.ID
+	if err := wire.Unmarshal(b, &again); err != nil || again != id {
+		t.Errorf("%x: %v, %v", b, again, err)
+	}
+	for _, n := range []int{0, 15, 17, 32} {
+		if err := wire.Load(wire.Marshal(make([]byte, n)), &again); err == nil {
+			t.Errorf("%d bytes are taken for an id", n)
+		}
+	}
+}

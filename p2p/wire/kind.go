@@ -71,7 +71,7 @@ type kindInfo struct {
 // firstPlain is the first kind that is not EIP-712 typed data.
 const firstPlain Kind = 32
 
-var kinds = map[Kind]kindInfo{
+var kinds = [...]kindInfo{
 	KindCharter:         {"charter", 4096},
 	KindCredential:      {"credential", 2048},
 	KindDeposit:         {"deposit", 1024},
@@ -126,19 +126,30 @@ var kinds = map[Kind]kindInfo{
 	KindLodged:          {"lodged", 512},
 }
 
+func (k Kind) info() kindInfo {
+	if int(k) < len(kinds) {
+		return kinds[k]
+	}
+	return kindInfo{}
+}
+
 // String is the kind's name.
 func (k Kind) String() string {
-	if i, ok := kinds[k]; ok {
-		return i.name
+	if name := k.info().name; name != "" {
+		return name
 	}
 	return "unknown"
 }
 
 // Domain is what separates signatures of this kind from all others, as in "souk/offer/1".
-func (k Kind) Domain() string { return "souk/" + k.String() + "/1" }
+func (k Kind) Domain() string { return string(k.appendDomain(nil)) }
+
+func (k Kind) appendDomain(b []byte) []byte {
+	return append(append(append(b, "souk/"...), k.String()...), "/1"...)
+}
 
 // Limit is the most bytes a payload of this kind may have; 0 for an unknown kind.
-func (k Kind) Limit() int { return kinds[k].limit }
+func (k Kind) Limit() int { return k.info().limit }
 
 // Typed reports whether the kind is signed as EIP-712 typed data.
-func (k Kind) Typed() bool { return k < firstPlain && kinds[k].limit > 0 }
+func (k Kind) Typed() bool { return k < firstPlain && k.info().limit > 0 }

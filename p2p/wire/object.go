@@ -46,6 +46,18 @@ func (i *ID) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// MarshalBinary gives the bytes of the id themselves, which the caller does not change.
+func (i *ID) MarshalBinary() ([]byte, error) { return i[:], nil }
+
+// UnmarshalBinary takes 16 bytes.
+func (i *ID) UnmarshalBinary(b []byte) error {
+	if len(b) != len(i) {
+		return fmt.Errorf("wire: an id of %d bytes, want %d", len(b), len(i))
+	}
+	copy(i[:], b)
+	return nil
+}
+
 // A Market is what signatures of one market have in common.
 type Market struct {
 	ID       identity.Hash
@@ -66,8 +78,9 @@ func (m Market) Separator() identity.Hash { return m.sep }
 
 // Ref is the hash by which a payload is referred to.
 func (m Market) Ref(k Kind, payload []byte) identity.Hash {
-	d := k.Domain()
-	return identity.Keccak([]byte{byte(len(d))}, []byte(d), m.ID[:], payload)
+	b := k.appendDomain(make([]byte, 1, 96+len(payload)))
+	b[0] = byte(len(b) - 1)
+	return identity.Keccak(append(append(b, m.ID[:]...), payload...))
 }
 
 // A Message is something that one member signs.
@@ -88,8 +101,10 @@ type TypedMessage interface {
 // Digest is what the signature of a message covers. The payload must be the message's encoding.
 func (m Market) Digest(msg Message, payload []byte) identity.Hash {
 	if t, ok := msg.(TypedMessage); ok {
-		h := t.Typed().Hash()
-		return identity.Keccak([]byte{0x19, 0x01}, m.sep[:], h[:])
+		s := t.Typed()
+		h := s.Hash()
+		b := append(s.data[:0], 0x19, 0x01) // its members are hashed: the room is free
+		return identity.Keccak(append(append(b, m.sep[:]...), h[:]...))
 	}
 	return m.Ref(msg.Kind(), payload)
 }
@@ -136,9 +151,10 @@ func (o Object) Ref(m Market) identity.Hash { return m.Ref(o.Kind, o.Payload) }
 
 // A Verified is a message whose signature has been checked. Only Open makes one.
 type Verified[T Message] struct {
-	msg T
-	obj Object
-	ref identity.Hash
+	msg    T
+	obj    Object
+	market identity.Hash
+	digest identity.Hash // what the signature covers; the ref, where that is not typed data
 }
 
 // Value is the message.
@@ -148,7 +164,12 @@ func (v Verified[T]) Value() T { return v.msg }
 func (v Verified[T]) Object() Object { return v.obj }
 
 // Ref is the hash by which the message is referred to.
-func (v Verified[T]) Ref() identity.Hash { return v.ref }
+func (v Verified[T]) Ref() identity.Hash {
+	if v.obj.Kind.Typed() {
+		return v.obj.Ref(Market{ID: v.market})
+	}
+	return v.digest
+}
 
 // By is who signed.
 func (v Verified[T]) By() identity.Address { return v.msg.Signer() }
@@ -181,14 +202,15 @@ func Open[T Message](o Opener, obj Object) (Verified[T], error) {
 	if err != nil {
 		return none, err
 	}
-	by, err := o.Verifier.Recover(o.Market.Digest(msg, obj.Payload), obj.Sig)
+	digest := o.Market.Digest(msg, obj.Payload)
+	by, err := o.Verifier.Recover(digest, obj.Sig)
 	if err != nil {
 		return none, fmt.Errorf("%v: %w", obj.Kind, err)
 	}
 	if by != msg.Signer() {
 		return none, fmt.Errorf("%w: a %v of %v", ErrForged, obj.Kind, msg.Signer())
 	}
-	return Verified[T]{msg: msg, obj: obj, ref: obj.Ref(o.Market)}, nil
+	return Verified[T]{msg: msg, obj: obj, market: o.Market.ID, digest: digest}, nil
 }
 
 // Decode reads the message of an object without checking who signed it: for what this node already verified or wrote

@@ -9,8 +9,21 @@ import (
 // A Struct collects the members of one EIP-712 struct: its type string and its encoded data, in one pass.
 // https://eips.ethereum.org/EIPS/eip-712
 type Struct struct {
-	kind []byte
-	data []byte
+	of   *Type  // nil: the members spell the type
+	kind []byte // the type string so far, without the closing parenthesis
+	data []byte // the hash of the type, and a word for each member
+}
+
+// A Type is a type of structs whose string and hash are known beforehand: for kinds that are hashed again and again.
+type Type struct {
+	text string
+	hash identity.Hash
+}
+
+// TypeOf is the type of structs with this name and the members that fill adds, whatever their values.
+func TypeOf(name string, fill func(*Struct) *Struct) Type {
+	text := fill(NewStruct(name)).Type()
+	return Type{text: text, hash: identity.Keccak([]byte(text))}
 }
 
 // NewStruct begins a struct with its type name.
@@ -20,7 +33,17 @@ func NewStruct(name string) *Struct {
 	return s
 }
 
+// New begins a struct of the type. Its members must be those that the type was made with.
+func (t *Type) New() *Struct {
+	s := &Struct{of: t, data: make([]byte, 0, 32*12)}
+	s.data = append(s.data, t.hash[:]...)
+	return s
+}
+
 func (s *Struct) member(kind, name string) {
+	if s.of != nil {
+		return
+	}
 	if s.kind[len(s.kind)-1] != '(' {
 		s.kind = append(s.kind, ',')
 	}
@@ -118,12 +141,19 @@ func (s *Struct) Addresses(name string, list []identity.Address) *Struct {
 }
 
 // Type is the type string, as in "Voucher(bytes32 reservation,uint64 minute)".
-func (s *Struct) Type() string { return string(s.kind) + ")" }
+func (s *Struct) Type() string {
+	if s.of != nil {
+		return s.of.text
+	}
+	return string(s.kind) + ")"
+}
 
 // Hash is hashStruct of the EIP.
 func (s *Struct) Hash() identity.Hash {
-	t := identity.Keccak(s.kind, []byte{')'})
-	copy(s.data[:32], t[:])
+	if s.of == nil {
+		t := identity.Keccak(s.kind, []byte{')'})
+		copy(s.data, t[:])
+	}
 	return identity.Keccak(s.data)
 }
 
