@@ -18,10 +18,6 @@ import (
 //
 // One goroutine at a time may commit; two at once are a bug of the node, and Commit panics.
 func (s *Store) Commit(batches []Batch) error {
-	if !s.committing.CompareAndSwap(false, true) {
-		panic("store: two goroutines commit at once")
-	}
-	defer s.committing.Store(false)
 	if err := s.admit(batches); err != nil {
 		if !errors.Is(err, ErrDiskFull) {
 			finish(batches, err)
@@ -30,14 +26,60 @@ func (s *Store) Commit(batches []Batch) error {
 	}
 	for len(batches) > 0 {
 		n := groupLength(batches)
-		if s.failed == nil {
-			s.failed = s.write(batches[:n])
+		at, err := s.write(batches[:n])
+		if err != nil {
+			finish(batches, err)
+			return err
 		}
-		crash.Here("group.written")
-		finish(batches[:n], s.failed)
+		if err := s.Index(batches[:n], at); err != nil {
+			finish(batches[n:], err)
+			return err
+		}
 		batches = batches[n:]
 	}
-	return s.failed
+	return nil
+}
+
+// Journal is the first half of committing a group, no larger than the group limits: it writes what belongs into the
+// journal, and gives the place that this has come to, for Index. It fails as Commit does, and calls no Done.
+func (s *Store) Journal(group []Batch) (Position, error) {
+	if err := s.admit(group); err != nil {
+		return Position{}, err
+	}
+	return s.write(group)
+}
+
+// Index is the second half: it makes a group durable in the index, with the place that Journal gave for it, and calls
+// their Done. It goes in the order of Journal, and may run beside the Journal of later groups.
+func (s *Store) Index(group []Batch, at Position) error {
+	if !s.indexing.CompareAndSwap(false, true) {
+		panic("store: two goroutines write the index at once")
+	}
+	defer s.indexing.Store(false)
+	err := s.broken()
+	if err == nil {
+		crash.Here("index.write")
+		err = s.fail(s.writeIndex(group, at))
+		crash.Here("index.written")
+	}
+	finish(group, err)
+	return err
+}
+
+// broken is the first error of a write, after which nothing more is written.
+func (s *Store) broken() error {
+	if err := s.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// fail notes that a write failed, if it did.
+func (s *Store) fail(err error) error {
+	if err != nil {
+		s.failed.CompareAndSwap(nil, &err)
+	}
+	return err
 }
 
 func finish(batches []Batch, err error) {
@@ -50,8 +92,8 @@ func finish(batches []Batch, err error) {
 
 // admit refuses what must not be begun.
 func (s *Store) admit(batches []Batch) error {
-	if s.failed != nil {
-		return s.failed
+	if err := s.broken(); err != nil {
+		return err
 	}
 	maxRecords, maxBytes := s.index.limits()
 	for _, b := range batches {
@@ -68,22 +110,20 @@ func (s *Store) admit(batches []Batch) error {
 	return s.Room()
 }
 
-// write makes one group durable: the journal first, then the index.
-func (s *Store) write(group []Batch) error {
+// write makes one group durable in the journal, and its places taken.
+func (s *Store) write(group []Batch) (Position, error) {
+	if !s.journaling.CompareAndSwap(false, true) {
+		panic("store: two goroutines write the journal at once")
+	}
+	defer s.journaling.Store(false)
 	rows, guards := journaled(group)
-	pos := s.journal.last
 	if len(rows)+len(guards) > 0 {
-		var err error
-		if pos, err = s.journal.append(rows, guards); err != nil {
-			return err
+		if _, err := s.journal.append(rows, guards); err != nil {
+			return Position{}, s.fail(err)
 		}
+		s.marks.take(guards)
 	}
-	crash.Here("index.write")
-	if err := s.writeIndex(group, pos); err != nil {
-		return err
-	}
-	crash.Here("index.written")
-	return nil
+	return s.journal.last, nil
 }
 
 // journaled picks what of a group belongs into the journal: everything but the replicas that came without a guard. What
@@ -122,9 +162,6 @@ func (s *Store) writeIndex(group []Batch, pos Position) error {
 		return err
 	}
 	s.indexed = pos
-	for _, b := range group {
-		s.marks.take(b.Guards)
-	}
 	return nil
 }
 

@@ -1,17 +1,24 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"time"
 
 	"souk/node/crash"
 )
 
-// A Sink makes batches durable and calls their Done: a Store, or a Memory.
+// A Sink makes groups of batches durable, in two halves, each in its own order: first Journal for one group after another,
+// then Index, which may run beside the Journal of the next. A Store is one.
 type Sink interface {
-	Commit(batches []Batch) error
+	// Journal writes what of a group belongs into the journal, and gives the place that the journal has come to. With
+	// ErrDiskFull nothing was written, and the same group may be tried again.
+	Journal(group []Batch) (Position, error)
+	// Index completes a group that the journal has, and calls each Done.
+	Index(group []Batch, at Position) error
 }
 
 // The queue's bounds: some commit groups ahead of the disk are enough to keep it busy; beyond, whoever submits waits.
@@ -20,8 +27,12 @@ const (
 	queueBytes   = 8 * groupBytes
 )
 
-// A Committer is the one goroutine that writes a store. While one group is on its way to the disk, the batches of other
-// steps gather, and become the next group: the busier the node, the more of them share a sync.
+// ahead is how many frames the journal may have that the index has not: while the index syncs one group, the journal syncs
+// the next. After a crash no more are replayed.
+const ahead = 2
+
+// A Committer writes a store, with one goroutine for the journal and one for the index. While groups are on their way to
+// the disk, the batches of other steps gather, and become the next group: the busier the node, the more of them share a sync.
 type Committer struct {
 	sink Sink
 
@@ -30,43 +41,78 @@ type Committer struct {
 	queue          []Batch   // in the order of submission
 	records, bytes int       // of queue
 	stopping       bool      // no more is taken
+	broken         bool      // what is in the queue is not written any more
 	stalled        bool      // the disk is full, and a group waits for room
 	err            error     // why
 }
 
-// NewCommitter makes the committer of a store. From now on nothing else may call its Commit.
+// half is a group that has been through the journal: up to where, and with what success.
+type half struct {
+	group []Batch
+	at    Position
+	err   error
+}
+
+// NewCommitter makes the committer of a store. From now on nothing else may call its Commit, Journal or Index.
 func NewCommitter(s Sink) *Committer {
 	c := &Committer{sink: s}
 	c.changed.L = &c.mu
 	return c
 }
 
-// Run commits what is submitted until ctx ends or the store fails. On a full disk nothing is lost: it waits for room. When ctx ends it still commits what has been
-// submitted, and returns nil; when the store fails it returns the error. In both cases later batches, and after a failure
-// those in the queue, get their Done with an error: ErrClosed or the store's.
+// Run commits what is submitted until ctx ends or the store fails. On a full disk nothing is lost: it waits for room. When
+// ctx ends it still commits what has been submitted, and returns nil; when the store fails it returns the error. In both
+// cases later batches, and after a failure those that are not written yet, get their Done with an error: ErrClosed or the
+// store's.
 func (c *Committer) Run(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { c.end(ErrClosed) })
+	stop := context.AfterFunc(ctx, func() { c.end(ErrClosed, false) })
 	defer stop()
+	halves := make(chan half) // unbuffered: the journal begins a group when the index has taken the one before
+	go func() {
+		defer close(halves)
+		c.journal(halves)
+	}()
+	err := c.index(halves)
+	c.abandon(err)
+	return err
+}
+
+// journal brings one group after another to the journal.
+func (c *Committer) journal(to chan<- half) {
 	for {
 		group, more := c.next()
 		if !more {
-			return nil
+			return
 		}
 		crash.Here("group.begin")
-		err := c.sink.Commit(group)
-		crash.Here("group.end")
+		at, err := c.sink.Journal(group)
 		for errors.Is(err, ErrDiskFull) && c.waits() {
-			err = c.sink.Commit(group)
+			at, err = c.sink.Journal(group)
 		}
-		if errors.Is(err, ErrDiskFull) {
-			finish(group, err)
-		}
+		crash.Here("group.journaled")
+		to <- half{group, at, err}
 		if err != nil {
-			c.end(err)
-			c.abandon(err)
-			return err
+			return
 		}
 	}
+}
+
+// index brings to the index what the journal has. After a failure it only tells what comes that it is not written.
+func (c *Committer) index(from <-chan half) (failed error) {
+	for h := range from {
+		err := cmp.Or(failed, h.err)
+		if err != nil {
+			finish(h.group, err)
+		} else {
+			err = c.sink.Index(h.group, h.at)
+		}
+		crash.Here("group.end")
+		if err != nil {
+			failed = err
+			c.end(err, true)
+		}
+	}
+	return failed
 }
 
 // roomEvery is how often a committer looks whether a full disk has room again.
@@ -122,15 +168,20 @@ func (c *Committer) enqueue(b Batch) error {
 	return nil
 }
 
-// next waits for batches and takes as many as one group holds. It is false when the committer is stopping and all is
-// taken.
+// next waits for batches, and takes as many as one group holds. It is false when the committer is stopping and all is taken,
+// or broken.
 func (c *Committer) next() ([]Batch, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for len(c.queue) == 0 && !c.stopping {
 		c.changed.Wait()
 	}
-	if len(c.queue) == 0 {
+	// Those whose batches have just become durable are about to submit more: one turn for whoever can run makes groups twice
+	// as large, and costs nothing where nobody can.
+	c.mu.Unlock()
+	runtime.Gosched()
+	c.mu.Lock()
+	if c.broken || len(c.queue) == 0 {
 		return nil, false
 	}
 	n := groupLength(c.queue)
@@ -144,12 +195,14 @@ func (c *Committer) next() ([]Batch, bool) {
 	return group, true
 }
 
-func (c *Committer) end(err error) {
+// end takes nothing more, and when broken writes nothing more either.
+func (c *Committer) end(err error, broken bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.stopping {
 		c.stopping, c.err = true, err
 	}
+	c.broken = c.broken || broken
 	c.changed.Broadcast()
 }
 

@@ -12,12 +12,14 @@ import (
 	"time"
 )
 
-// gate is a Sink that lets a group through when told, with the error it is told.
+// gate is a Sink that lets a group through to the journal when told, with the error it is told, and so to the index.
 type gate struct {
-	pass chan error
+	pass  chan error
+	index chan error // nil: the index is always fast, and never fails
 
-	mu    sync.Mutex // guards what follows
-	tried [][]Batch
+	mu      sync.Mutex // guards what follows
+	tried   [][]Batch
+	indexed []string // batches at once, and the place
 }
 
 // groups are those that have come so far.
@@ -27,14 +29,22 @@ func (g *gate) groups() [][]Batch {
 	return slices.Clone(g.tried)
 }
 
-func (g *gate) Commit(batches []Batch) error {
+func (g *gate) Journal(group []Batch) (Position, error) {
 	g.mu.Lock()
-	g.tried = append(g.tried, batches)
+	g.tried = append(g.tried, group)
+	n := len(g.tried)
 	g.mu.Unlock()
-	err := <-g.pass
-	if !errors.Is(err, ErrDiskFull) {
-		finish(batches, err)
+	return Position{Number: uint64(n)}, <-g.pass
+}
+
+func (g *gate) Index(batches []Batch, at Position) (err error) {
+	g.mu.Lock()
+	g.indexed = append(g.indexed, fmt.Sprintf("%d up to %d", len(batches), at.Number))
+	g.mu.Unlock()
+	if g.index != nil {
+		err = <-g.index
 	}
+	finish(batches, err)
 	return err
 }
 
@@ -142,27 +152,93 @@ func TestAStorageErrorEndsTheCommitter(t *testing.T) {
 	})
 }
 
-func TestWhatWasSubmittedIsCommittedAtTheEnd(t *testing.T) {
+// While the index is busy with a group the journal takes the next, and no more.
+func TestTheJournalGoesAheadOfTheIndex(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
-		mem := NewMemory()
-		c := NewCommitter(mem)
-		for n := uint64(1); n <= 300; n++ {
-			c.Submit(numbered(n))
+		g := &gate{pass: make(chan error), index: make(chan error)}
+		close(g.pass)
+		c := NewCommitter(g)
+		ended := running(ctx, c)
+		var told []uint64
+		for n := uint64(1); n <= 9; n++ {
+			b := numbered(n)
+			b.Done = func(error) { told = append(told, n) }
+			c.Submit(b)
+			synctest.Wait() // each is a group of its own as long as the journal takes any
 		}
+		if n := len(g.groups()); n != ahead || len(told) != 0 {
+			t.Errorf("the journal has %d groups of which the index has none, want %d; %d are called durable", n, ahead, len(told))
+		}
+		g.index <- nil
+		synctest.Wait()
+		if !slices.Equal(told, []uint64{1}) {
+			t.Errorf("the index has the first; told %v", told)
+		}
+		close(g.index)
 		stop()
-		if err := c.Run(ctx); err != nil {
-			t.Fatalf("Run: %v", err)
+		if err := <-ended; err != nil {
+			t.Errorf("Run: %v", err)
 		}
-		if place, _, _ := mem.Guarded([]byte("bank")); place != 300 {
-			t.Errorf("committed up to %d, want 300", place)
+		if want := []string{"1 up to 1", "1 up to 2", "7 up to 3"}; !slices.Equal(g.indexed, want) {
+			t.Errorf("the index took %q, want %q", g.indexed, want)
 		}
-		var told error
-		c.Submit(Batch{Done: func(err error) { told = err }})
-		if !errors.Is(told, ErrClosed) {
-			t.Errorf("a late batch was told %v, want ErrClosed", told)
+		if len(told) != 9 || !slices.IsSorted(told) {
+			t.Errorf("told %v, want 9 in order", told)
 		}
 	})
+}
+
+// What the journal has and the index could not take is not called durable, and nothing more is begun.
+func TestAFailureOfTheIndexEndsTheCommitter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broken := errors.New("the disk is gone")
+		g := &gate{pass: make(chan error), index: make(chan error)}
+		close(g.pass)
+		c := NewCommitter(g)
+		ended := running(t.Context(), c)
+		var told []string
+		for n := 1; n <= ahead+3; n++ {
+			b := numbered(uint64(n))
+			b.Done = func(err error) { told = append(told, fmt.Sprint(n, " ", err)) }
+			c.Submit(b)
+			synctest.Wait()
+		}
+		g.index <- broken
+		if err := <-ended; !errors.Is(err, broken) {
+			t.Errorf("Run: %v, want %v", err, broken)
+		}
+		var want []string
+		for n := 1; n <= ahead+3; n++ {
+			want = append(want, fmt.Sprint(n, " the disk is gone"))
+		}
+		if !slices.Equal(told, want) || len(g.groups()) != ahead || len(g.indexed) != 1 {
+			t.Errorf("told %q, want %q; %d groups begun, %d brought to the index", told, want, len(g.groups()), len(g.indexed))
+		}
+	})
+}
+
+func TestWhatWasSubmittedIsCommittedAtTheEnd(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	ctx, stop := context.WithCancel(t.Context())
+	c := NewCommitter(s)
+	for n := uint64(1); n <= 300; n++ {
+		c.Submit(numbered(n))
+	}
+	stop()
+	if err := c.Run(ctx); err != nil {
+		t.Fatalf("Run: %v", err)
+	}
+	if place, _, _ := s.Guarded([]byte("bank")); place != 300 {
+		t.Errorf("committed up to %d, want 300", place)
+	}
+	var told error
+	c.Submit(Batch{Done: func(err error) { told = err }})
+	if !errors.Is(told, ErrClosed) {
+		t.Errorf("a late batch was told %v, want ErrClosed", told)
+	}
+	closed(t, s)
 }
 
 func TestManySubmittersOneStore(t *testing.T) {
@@ -223,7 +299,7 @@ func TestAFullDiskStallsTheCommitter(t *testing.T) {
 		last.Done = func(err error) { told <- err }
 		c.Submit(last)
 		synctest.Wait()
-		c.end(ErrClosed)
+		c.end(ErrClosed, false)
 		if err := <-ended; !errors.Is(err, ErrDiskFull) {
 			t.Errorf("Run: %v", err)
 		}

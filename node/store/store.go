@@ -4,7 +4,8 @@
 // both is what one step, or several, want on disk before anything they caused may leave the node. The Committer gathers
 // the batches of many steps into one group and commits it: first the journal takes guards and rows, with one sync; then
 // one synced Badger transaction takes them, and with them the journal's position; then each batch's Done is called, and
-// messages, replies and signatures may go. Only replicas, rows that others publish again and again, skip the journal.
+// messages, replies and signatures may go. While Badger syncs one group the journal already syncs the next. Only replicas,
+// rows that others publish again and again, skip the journal.
 //
 // Why twice? Badger is the index: every row, in order, quick to open. But one flipped bit in its write-ahead log makes it
 // open without an error and without all that followed. The journal is append-only, framed, checksummed and hash-chained,
@@ -96,7 +97,7 @@ func (o Options) withDefaults() Options {
 type Recovery struct {
 	// Cut is how many bytes of a torn, unacknowledged write were cut off the journal.
 	Cut int64
-	// Replayed is how many journal frames the index lacked. One is what a crash between the two leaves. More means that
+	// Replayed is how many journal frames the index lacked. A few are what a crash between the two leaves. More means that
 	// the index had lost acknowledged writes; they are back, but its newest replicas may be missing.
 	Replayed int
 	// Rebuilt: the index was damaged, and is made again from the journal.
@@ -107,7 +108,8 @@ type Recovery struct {
 	Lost *Loss
 }
 
-// A Store is one home's durable state. One goroutine at a time commits, usually a Committer's; any may read.
+// A Store is one home's durable state. One goroutine at a time writes the journal, and one the index, usually a
+// Committer's; any may read.
 type Store struct {
 	dir      string
 	opts     Options
@@ -117,10 +119,11 @@ type Store struct {
 	marks    marks
 	recovery Recovery
 
-	committing atomic.Bool // catches two owners
-	failed     error       // of the first write that failed; owned by the committing goroutine
-	indexed    Position    // the journal position in the index; owned by the committing goroutine
-	scratch    []Row       // owned by the committing goroutine
+	journaling atomic.Bool // these two catch two owners
+	indexing   atomic.Bool
+	failed     atomic.Pointer[error] // of the first write that failed
+	indexed    Position              // the journal position in the index; owned by the indexing goroutine
+	scratch    []Row                 // owned by the indexing goroutine
 }
 
 // Open opens the home dir, creating it if needed. It fails with *Locked when another process has it, ErrDiskFull,
@@ -285,9 +288,9 @@ func (s *Store) report() {
 		log.Info("cut a torn write off the journal", "bytes", s.recovery.Cut)
 	}
 	switch n := s.recovery.Replayed; {
-	case n == 1:
-		log.Info("replayed the journal's last frame into the index")
-	case n > 1:
+	case n > 0 && n <= ahead:
+		log.Info("replayed the journal's last frames into the index", "frames", n)
+	case n > ahead:
 		log.Warn("the index had lost acknowledged writes; they are replayed from the journal", "frames", n)
 	}
 }
@@ -328,6 +331,7 @@ func (r *replay) flush() error {
 	if err := r.store.writeIndex([]Batch{r.pending}, r.at); err != nil {
 		return err
 	}
+	r.store.marks.take(r.pending.Guards)
 	crash.Here("replay.written")
 	r.pending, r.bytes = Batch{}, 0
 	return nil
@@ -336,8 +340,8 @@ func (r *replay) flush() error {
 // Recovery tells what Open had to do.
 func (s *Store) Recovery() Recovery { return s.recovery }
 
-// Position is the journal's last frame. Only the committing goroutine may ask.
-func (s *Store) Position() Position { return s.journal.last }
+// Position is the last frame that journal and index both have. Only the indexing goroutine may ask, as in a Done.
+func (s *Store) Position() Position { return s.indexed }
 
 // Room fails with ErrDiskFull when the file system has less room than Options.MinFree. A node asks before it promises
 // something new, so that what it has promised can still be written.
@@ -359,7 +363,7 @@ func Room(dir string, least int64) error {
 }
 
 // Check reads the whole journal and checks every frame, not only those that Open had to read. It fails with *Corrupt.
-// Only the committing goroutine may ask.
+// Nobody may commit meanwhile.
 func (s *Store) Check() error {
 	end, err := readJournal(s.journalDir(), Position{}, func(Position, []Row, []Guard) error { return nil })
 	if err == nil && end.last != s.journal.last {
@@ -371,7 +375,7 @@ func (s *Store) Check() error {
 // Close ends the store and frees the home. Reads and commits must have ended.
 func (s *Store) Close() error {
 	err := s.closeFiles()
-	s.failed = ErrClosed
+	s.fail(ErrClosed)
 	return errors.Join(err, s.lock.Close())
 }
 

@@ -58,7 +58,7 @@ func numbered(n uint64) Batch {
 	}
 }
 
-func commit(t testing.TB, s Sink, batches ...Batch) {
+func commit(t testing.TB, s interface{ Commit([]Batch) error }, batches ...Batch) {
 	t.Helper()
 	if err := s.Commit(batches); err != nil {
 		t.Fatalf("Commit: %v", err)
@@ -81,7 +81,7 @@ func rows(t testing.TB, s reader, prefix []byte) []string {
 
 // reader is what Store and Memory have in common.
 type reader interface {
-	Sink
+	Commit(batches []Batch) error
 	Get(key []byte) ([]byte, error)
 	Scan(prefix []byte, fn func(key, value []byte) error) error
 	Range(from, to []byte, limit int, reverse bool, fn func(key, value []byte) error) error
@@ -357,7 +357,7 @@ func TestAFullDiskRefusesBeforeWriting(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
 	commit(t, s, numbered(1))
-	before := s.Position()
+	before := s.journal.last
 	s.opts.MinFree = 1 << 62
 	var told error
 	b := numbered(2)
@@ -365,8 +365,8 @@ func TestAFullDiskRefusesBeforeWriting(t *testing.T) {
 	if err := s.Commit([]Batch{b}); !errors.Is(err, ErrDiskFull) || told != nil {
 		t.Fatalf("Commit on a full disk: %v, Done %v; want ErrDiskFull, and Done not yet", err, told)
 	}
-	if s.Position() != before {
-		t.Errorf("it wrote to the journal: %d, want %d", s.Position().Number, before.Number)
+	if s.journal.last != before {
+		t.Errorf("it wrote to the journal: %d, want %d", s.journal.last.Number, before.Number)
 	}
 	s.opts.MinFree = -1
 	commit(t, s, numbered(2)) // room again
@@ -466,4 +466,73 @@ func TestRebuildKeepsAllButReplicas(t *testing.T) {
 		t.Errorf("guarded up to %d, want 700", place)
 	}
 	commit(t, s, numbered(701))
+}
+
+// What the journal has and the index has not is neither acknowledged nor forgotten: its places are taken at once, and the next
+// opening brings it to the index.
+func TestTheJournalMayBeAhead(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	commit(t, s, numbered(1))
+	for n := uint64(2); n <= 1+ahead; n++ {
+		b := numbered(n)
+		b.Done = func(error) { t.Errorf("batch %d is called done, and is not in the index", n) }
+		if _, err := s.Journal([]Batch{b}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := numbered(1 + ahead)
+	other.Guards[0].Hash[0] ^= 1
+	var twice *SignedTwice
+	if _, err := s.Journal([]Batch{other}); !errors.As(err, &twice) {
+		t.Errorf("another payload for a place that only the journal knows: %v, want *SignedTwice", err)
+	}
+	if got := s.Position().Number; got != 1 {
+		t.Errorf("the position that both have is %d, want 1", got)
+	}
+	closed(t, s)
+	s = open(t, dir)
+	defer closed(t, s)
+	if got := rows(t, s, table.Key(table.BankEntry)); len(got) != 1+ahead || s.Recovery().Replayed != ahead {
+		t.Errorf("%d rows after %d frames were replayed, want %d and %d", len(got), s.Recovery().Replayed, 1+ahead, ahead)
+	}
+}
+
+func TestAFailureOfTheIndexIsTheStores(t *testing.T) {
+	s := open(t, t.TempDir())
+	defer s.Close()
+	var told []error
+	b := numbered(1)
+	b.Done = func(err error) { told = append(told, err) }
+	at, err := s.Journal([]Batch{b})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.index.close(); err != nil {
+		t.Fatal(err)
+	}
+	failed := s.Index([]Batch{b}, at)
+	if failed == nil || len(told) != 1 || told[0] != failed {
+		t.Errorf("Index over a closed database: %v, Done was told %v", failed, told)
+	}
+	if _, err := s.Journal([]Batch{numbered(2)}); err != failed {
+		t.Errorf("Journal after that: %v, want %v", err, failed)
+	}
+}
+
+func TestNothingIsIndexedAfterAFailure(t *testing.T) {
+	s := open(t, t.TempDir())
+	defer s.Close()
+	at, err := s.Journal([]Batch{numbered(1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := errors.New("the disk is gone")
+	s.fail(broken) // as by the journal, writing the next group
+	if err := s.Index([]Batch{numbered(1)}, at); err != broken {
+		t.Errorf("Index: %v, want %v", err, broken)
+	}
+	if _, err := s.Get(money(1)); !errors.Is(err, ErrNotFound) {
+		t.Errorf("what came after the failure is in the index: %v", err)
+	}
 }
