@@ -19,6 +19,9 @@ import (
 // signersAtOnce is how many steps have their drafts signed at the same time.
 var signersAtOnce = runtime.GOMAXPROCS(0)
 
+// unsignedMost is how many steps may wait for a signer before the loop does.
+const unsignedMost = 64
+
 // release is one step on its way out.
 type release struct {
 	out    *step.Out
@@ -111,14 +114,7 @@ func (n *Node) submit(out *step.Out, hello *helloSnapshot) {
 		b.Guards = append(b.Guards, store.Guard{Chain: g.Chain, Place: g.Place, Hash: g.Hash})
 	}
 	if hasDrafts(out) {
-		n.signers <- struct{}{}
-		go func() {
-			crash.Here("sign.begin")
-			r.fault = n.sign(out)
-			crash.Here("sign.end")
-			<-n.signers
-			close(r.signed)
-		}()
+		n.unsigned <- r
 	} else {
 		close(r.signed)
 	}
@@ -148,6 +144,16 @@ func hasDrafts(out *step.Out) bool {
 		}
 	}
 	return false
+}
+
+// signAsTheyCome signs what is submitted until no more can come.
+func (n *Node) signAsTheyCome() {
+	for r := range n.unsigned {
+		crash.Here("sign.begin")
+		r.fault = n.sign(r.out)
+		crash.Here("sign.end")
+		close(r.signed)
+	}
 }
 
 // sign gives every draft of a step its signature.

@@ -58,7 +58,7 @@ type Node struct {
 	core      *core.Node // owned by the loop
 	inbox     chan step.Input
 	released  chan *release
-	signers   chan struct{}
+	unsigned  chan *release // steps with drafts, for the signers
 	ready     chan struct{}
 	closed    context.Context // of Run
 	end       context.CancelCauseFunc
@@ -93,7 +93,7 @@ type helloSnapshot struct {
 func New(o Options) (*Node, error) {
 	n := &Node{
 		opts: o, log: o.Log, key: o.Key, self: o.Key.Address(), started: time.Now(),
-		inbox: make(chan step.Input, inboxSize), released: make(chan *release, 1024), signers: make(chan struct{}, signersAtOnce),
+		inbox: make(chan step.Input, inboxSize), released: make(chan *release, 1024), unsigned: make(chan *release, unsignedMost),
 		ready: make(chan struct{}), closed: context.Background(), keep: map[identity.Address]identity.PublicKey{}, waiting: map[uint64]chan<- waitOutcome{},
 	}
 	s, err := store.Open(o.Config.Home, storeOptions(o.Config, o.Log))
@@ -153,6 +153,9 @@ func (n *Node) Run(ctx context.Context) error {
 		return err
 	})
 	exit.Go(func() error { n.releaseAll(ctx); return nil })
+	for range signersAtOnce {
+		exit.Go(func() error { n.signAsTheyCome(); return nil })
+	}
 
 	g, run := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.loop(run) })
@@ -174,7 +177,8 @@ func (n *Node) Run(ctx context.Context) error {
 	err = errors.Join(err, above.Wait())
 	stop()
 	err = errors.Join(err, disk.Wait())
-	close(n.released) // the loop and the committer have ended: nothing more comes
+	close(n.unsigned) // the loop and the committer have ended: nothing more comes
+	close(n.released)
 	err = errors.Join(err, exit.Wait(), n.store.Close())
 	if cause := context.Cause(ctx); errors.Is(err, context.Canceled) || err == nil {
 		if cause == nil || errors.Is(cause, context.Canceled) || errors.Is(cause, errShutdown) {
