@@ -40,8 +40,8 @@ torture: ## crash points, power cuts, flipped bits, full disks, old backups: lon
 bench: ## every benchmark that needs no node
 	$(in) go test -run '^$$' -bench . -benchmem -timeout 60m $$(go list ./... | grep -v /cmd/)
 
-bench-ledger: ## journal and index, 16 steps in flight, against a bare group-committed log
-	$(in) go test ./node/store -run '^$$' -bench '^BenchmarkDurable$$/^flight=16$$' -benchtime 100x
+bench-ledger: ## the money engine against the limits of the machine, in one line of figures
+	@.ci/bench-ledger long
 
 bench-idle: ## what an idle host costs in CPU and memory, against the least that such a process can be
 	$(in) go test ./cmd/souk -run '^$$' -bench '^BenchmarkIdle' -benchtime 1x -timeout 30m -v

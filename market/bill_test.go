@@ -3,12 +3,14 @@ package market_test
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"souk/ledger"
 	"souk/market"
@@ -502,14 +504,39 @@ func TestLongBillVerifiesInParallel(t *testing.T) {
 	}
 }
 
+var monthMinutes = flag.Int("minutes", 43_200, "how many minutes the bill of BenchmarkVerifyMonth has")
+
+// BenchmarkVerifyMonth verifies the bill of 30 days on two cores, as 'souk bill verify' does. Beside it, in turns, runs the
+// least that this can cost: checking as many bare signatures.
 func BenchmarkVerifyMonth(b *testing.B) {
-	file := longBill(b, 43200)
-	b.SetBytes(int64(len(file)))
+	n := *monthMinutes
+	file := longBill(b, n)
+	digest := identity.Hash{1}
+	sig, err := billKey(b, 1).Sign(digest)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var took, ratios []float64
 	for b.Loop() {
+		begin := time.Now()
 		if _, err := market.VerifyBillWith(file, identity.Secp256k1{}, both); err != nil {
 			b.Fatal(err)
 		}
+		whole := time.Since(begin).Seconds()
+		begin = time.Now()
+		both(n, func(int) {
+			if _, err := (identity.Secp256k1{}).Recover(digest, sig); err != nil {
+				b.Error(err)
+			}
+		})
+		took, ratios = append(took, whole), append(ratios, time.Since(begin).Seconds()/whole)
 	}
+	slices.Sort(took)
+	slices.Sort(ratios)
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(float64(n), "minutes")
+	b.ReportMetric(took[len(took)/2], "s/bill")
+	b.ReportMetric(ratios[len(ratios)/2], "bill:signatures")
 }
 
 func FuzzVerifyBill(f *testing.F) {

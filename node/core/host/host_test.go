@@ -17,7 +17,7 @@ import (
 )
 
 // open is a bench with one GPU on sale at 0.60, on which nothing has happened yet.
-func open(t *testing.T) *bench {
+func open(t testing.TB) *bench {
 	b := newBench(t, false)
 	b.do([]string{"gpus", "1"})
 	b.do([]string{"advertise", "0.60", "0.10"})
@@ -25,7 +25,7 @@ func open(t *testing.T) *bench {
 }
 
 // running is a bench with a lease of alice's that has run since 12:01:10, at 12:03:30.
-func running(t *testing.T) (*bench, *deal) {
+func running(t testing.TB) (*bench, *deal) {
 	b := open(t)
 	d := b.newDeal(wire.ID{1}, "alice", market.OnDemand, 600_000_000)
 	b.now += 20 * member.Second
