@@ -5,9 +5,10 @@ in = . .ci/env &&
 
 SEEDS ?= 100
 FUZZTIME ?= 30s
+HISTORIES ?= 2000
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test lint sim torture bench bench-ledger bench-idle bench-start fuzz clean help
+.PHONY: build demo test lint sim torture histories bench bench-ledger bench-idle bench-start fuzz clean help
 
 build: ## bin/souk
 	@.ci/setup build
@@ -36,6 +37,9 @@ sim: ## simulated markets: make sim SEEDS=1000
 torture: ## crash points, power cuts, flipped bits, full disks, old backups: long campaigns, a line of figures each
 	@.ci/setup test
 	@.ci/torture long
+
+histories: ## the bank's answers under crashes and lost replies, held against a naive bank: make histories HISTORIES=10000
+	$(in) go test ./node -run '^TestHistoriesOfTheBank$$' -count=1 -timeout 0 -v -histories=$(HISTORIES)
 
 bench: ## every benchmark that needs no node
 	$(in) go test -run '^$$' -bench . -benchmem -timeout 60m $$(go list ./... | grep -v /cmd/)
