@@ -162,7 +162,7 @@ func cutAt(t *testing.T, home string, acks int, look func(), env ...string) (las
 // TestTorturePower cuts the power: what was not synced is lost, and nothing that was acknowledged is.
 func TestTorturePower(t *testing.T) {
 	needsRoot(t, "/dev/loop-control", "/sbin/mkfs.ext4")
-	cuts := rounds(4, 100)
+	cuts := rounds(4, 500)
 	acknowledged, lost, broken := powerCuts(t, cuts)
 	if lost > 0 || broken > 0 {
 		t.Errorf("%d acknowledged batches lost, %d homes did not open", lost, broken)
