@@ -105,8 +105,8 @@ func (h *Host) Forsake(ctx *step.Context, seen Seen, told map[wire.ID]bool) {
 	s.Seq = max(s.Seq, seen.Offer, uint64(ctx.Now))
 	h.sale.Touch()
 	for _, id := range h.holds.Keys() {
-		if o := h.holds.Get(id); !o.Dead {
-			h.alloc.Get().Drop(id)
+		if o := h.holds.Get(id); !o.Dead { // it may have become a lease that is not known here: its consumer is told nothing
+			h.alloc.Get().Expire(id)
 			h.alloc.Touch()
 			h.holds.Delete(id)
 		}
