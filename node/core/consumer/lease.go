@@ -64,6 +64,7 @@ type Lease struct {
 	LodgedSeq   uint64           `cbor:"53,keyasint"`
 	RunUntil    member.Minute    `cbor:"54,keyasint"` // last minute that may be billed on a mandate signed until then, by an order of this node; 0: no such order
 	KeepUntil   member.Minute    `cbor:"55,keyasint"` // last minute of storage that may be billed on receipts
+	SignedFor   wire.Object      `cbor:"43,keyasint"` // the entry that the highest voucher names
 }
 
 // ran is what was heard of one container start, and billed for it.
@@ -82,6 +83,7 @@ type bill struct {
 	Ref   identity.Hash `cbor:"2,keyasint"`
 	Last  member.Minute `cbor:"3,keyasint"`
 	Total ledger.Amount `cbor:"4,keyasint"`
+	Entry wire.Object   `cbor:"5,keyasint"`
 }
 
 // A watch is what this run knows of a lease.

@@ -359,7 +359,7 @@ func (h *fakeHost) closeMinute(id wire.ID, l *fakeLease) bool {
 	l.place = ledger.Place{Seq: u.Seq, Head: o.Ref(h.r.market), Next: m + 1, Meter: ledger.Meter{Numerator: u.Numerator}}
 	l.entries = append(l.entries, o)
 	if u.Owed() > l.bill.Total {
-		l.bill = bill{u.Seq, l.place.Head, m, u.Owed()}
+		l.bill = bill{u.Seq, l.place.Head, m, u.Owed(), o}
 	}
 	l.final = u.Final
 	return true
@@ -375,6 +375,7 @@ type fakeBank struct {
 	meddle func(*ledger.Reservation)
 	closed int
 	lodged []market.Command
+	shown  ledger.Voucher // with a question for more
 }
 
 type fakeHold struct {
@@ -416,7 +417,17 @@ func (b *fakeBank) serve(s step.Send) ([]wire.Object, any, *step.Refusal) {
 		h := b.of(lease(s))
 		h.res.Seq++
 		h.res.Cap += h.res.Cap / 2
-		return []wire.Object{b.r.seal(b.self, h.res)}, nil, nil
+		if len(s.Frame.Objects) == 0 {
+			return []wire.Object{b.r.seal(b.self, h.res)}, nil, nil
+		}
+		v, u := decode[ledger.Voucher](b.r, s.Frame.Objects[0]), decode[ledger.Usage](b.r, s.Frame.Objects[1])
+		if v.Usage != s.Frame.Objects[1].Ref(b.r.market) || v.Total != u.Owed() || v.Seq != u.Seq {
+			return nil, nil, step.Refuse(step.RefuseVoucher, "another entry")
+		}
+		b.shown = v
+		h.receipt = b.r.seal(b.self, ledger.SettleReceipt{Operator: b.self, Host: h.res.Host, Lease: h.res.Lease, Reservation: h.res.ID,
+			Paid: v.Total, Entry: 2, At: b.r.now})
+		return []wire.Object{h.receipt, b.r.seal(b.self, h.res)}, nil, nil
 	case step.OpReceipt:
 		h := b.of(lease(s))
 		if h == nil {
@@ -456,7 +467,7 @@ func (b *fakeBank) serve(s step.Send) ([]wire.Object, any, *step.Refusal) {
 
 func (b *fakeBank) final(l *fakeLease) {
 	h := b.holds[l.terms.Reservation]
-	if h == nil || !h.receipt.IsZero() {
+	if h == nil || !h.open {
 		return
 	}
 	h.open = false

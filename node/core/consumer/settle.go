@@ -34,19 +34,32 @@ func (c *Consumer) tickRaise(ctx *step.Context, l *Lease, w *watch, wake *alarm)
 	}
 	w.raise.busy = true
 	lease := l.ID
-	c.ask(ctx, toBank(l.Bank, step.OpRefresh, step.LeaseBody{Lease: lease}), func(ctx *step.Context, r step.Response) {
+	c.ask(ctx, c.refresh(l), func(ctx *step.Context, r step.Response) {
 		l := c.leases.Get(lease)
 		if l == nil {
 			return
 		}
 		w.raise.failed(ctx.Now, ctx.Clock.Slot/2, 4*ctx.Clock.Slot)
-		if r.Err != nil || !c.takeReservation(ctx, l, r.Objects) {
+		if r.Err != nil {
 			return
 		}
-		w.raise.n = 0
-		c.ask(ctx, toHost(l.Host, step.OpRaise, nil, l.Reserved), func(*step.Context, step.Response) {})
-		c.vouch(ctx, l)
+		if c.takeReservation(ctx, l, r.Objects) {
+			w.raise.n = 0
+			c.ask(ctx, toHost(l.Host, step.OpRaise, nil, l.Reserved), func(*step.Context, step.Response) {})
+			c.vouch(ctx, l)
+		}
+		c.takeReceipt(ctx, l, r.Objects)
 	})
+}
+
+// refresh asks the bank to raise a reservation. It shows the highest voucher that is not paid yet: what the bank does not know to
+// be owed it takes for funds.
+func (c *Consumer) refresh(l *Lease) question {
+	var shown []wire.Object
+	if v := c.vouchers.Get(l.ID); v != nil && l.Signed > l.Paid && !l.SignedFor.IsZero() {
+		shown = []wire.Object{*v, l.SignedFor}
+	}
+	return toBank(l.Bank, step.OpRefresh, step.LeaseBody{Lease: l.ID}, shown...)
 }
 
 // tickSettle follows the money once the pod is over, and now and then before: it gives the bank a Close that is due, and asks

@@ -100,3 +100,19 @@ func TestReservationBesideAReceiptIsTaken(t *testing.T) {
 		t.Fatalf("%s, reserved %v of %v, vouched %v of %v, paid %v", v.State, v.Cap, h.res.Cap, v.Vouched, v.Owed, v.Paid)
 	}
 }
+
+// The bank is shown what is owed when it is asked for more: what it does not know it takes for funds.
+func TestRaiseIsAskedForWithTheVoucher(t *testing.T) {
+	r := newRig(t)
+	run := order(1)
+	r.bank.meddle = func(v *ledger.Reservation) { v.Cap /= 3 }
+	mustRun(t, r, run)
+	r.pass(20)
+	v := r.view(run.Lease)
+	if r.bank.shown.Total == 0 || r.bank.shown.Lease != run.Lease || v.Paid != r.bank.shown.Total || v.State != market.StateRunning.String() {
+		t.Errorf("%s; the bank was shown %v, vouched are %v, known as paid %v", v.State, r.bank.shown.Total, v.Vouched, v.Paid)
+	}
+	if owed := v.Owed; owed != v.Vouched {
+		t.Errorf("vouched %v of %v", v.Vouched, owed)
+	}
+}

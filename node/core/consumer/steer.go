@@ -175,7 +175,7 @@ func (c *Consumer) later(ctx *step.Context, l *Lease, u waiter) {
 // prepareStart has the bank raise the reservation before a pod is started again.
 func (c *Consumer) prepareStart(ctx *step.Context, l *Lease, w *watch) {
 	lease, seq := l.ID, l.Pending.Seq
-	c.ask(ctx, toBank(l.Bank, step.OpRefresh, step.LeaseBody{Lease: lease}).within(shortly), func(ctx *step.Context, r step.Response) {
+	c.ask(ctx, c.refresh(l).within(shortly), func(ctx *step.Context, r step.Response) {
 		l := c.leases.Get(lease)
 		if l == nil || l.Pending == nil || l.Pending.Seq != seq {
 			return
@@ -188,6 +188,7 @@ func (c *Consumer) prepareStart(ctx *step.Context, l *Lease, w *watch) {
 			}
 		} else {
 			c.takeReservation(ctx, l, r.Objects)
+			c.takeReceipt(ctx, l, r.Objects)
 		}
 		if !c.covers(ctx, l, ctx.Policy.StopFunds) {
 			c.dropCommand(ctx, l, w, step.Fail(step.ProblemFunds, "'souk balance' shows the account",

@@ -8,7 +8,6 @@ import (
 	"souk/market"
 	"souk/node/core/step"
 	"souk/node/core/table"
-	"souk/p2p/identity"
 	"souk/p2p/member"
 	"souk/p2p/wire"
 	"souk/reliability"
@@ -100,7 +99,7 @@ func (c *Consumer) follow(ctx *step.Context, l *Lease, v wire.Verified[ledger.Us
 		return why, later
 	}
 	ctx.Put(table.Key(table.ConsumerUsage, l.ID[:], table.Uint64(u.Seq)), v.Object())
-	l.take(u, v.Ref(), next)
+	l.take(v, next)
 	if u.Final {
 		l.Final = true
 		if l.State != market.StateEnded {
@@ -112,10 +111,11 @@ func (c *Consumer) follow(ctx *step.Context, l *Lease, v wire.Verified[ledger.Us
 }
 
 // take adds up an entry that was checked.
-func (l *Lease) take(u ledger.Usage, ref identity.Hash, next ledger.Place) {
+func (l *Lease) take(v wire.Verified[ledger.Usage], next ledger.Place) {
+	u := v.Value()
 	l.Place = next
 	if owed := next.Meter.Owed(); owed > l.Bill.Total {
-		l.Bill = bill{u.Seq, ref, u.Last(), owed}
+		l.Bill = bill{u.Seq, v.Ref(), u.Last(), owed, v.Object()}
 	}
 	if u.Status == ledger.StatusStopped {
 		l.Stored += uint64(u.Minutes())
@@ -279,7 +279,7 @@ func (c *Consumer) vouch(ctx *step.Context, l *Lease) {
 	})
 	c.vouchers.Put(l.ID, v)
 	ctx.Guard(chain("voucher", l.Reservation), l.Bill.Seq, v)
-	l.Signed, l.SignedSeq, l.SignedAt = owed, l.Bill.Seq, l.Bill.Last
+	l.Signed, l.SignedSeq, l.SignedAt, l.SignedFor = owed, l.Bill.Seq, l.Bill.Last, l.Bill.Entry
 	c.leases.Touch(l.ID)
 	if l.ToldSigned == 0 || ctx.Now >= l.ToldSigned+member.Hour {
 		l.ToldSigned = ctx.Now
