@@ -56,6 +56,7 @@ func (c *Consumer) Regain(ctx *step.Context, lease wire.ID, objects []wire.AnyVe
 		if u.By == ctx.Self && u.Lease == lease && u.Host == l.Host && u.Reservation == l.Reservation && u.Seq > l.SignedSeq {
 			c.vouchers.Put(lease, v.Object())
 			l.Signed, l.SignedSeq, l.SignedAt = u.Total, u.Seq, u.Minute
+			l.SignedFor = wire.Object{} // it may be unknown here
 			c.leases.Touch(lease)
 		}
 	}
@@ -69,6 +70,7 @@ func (c *Consumer) Regain(ctx *step.Context, lease wire.ID, objects []wire.AnyVe
 func (c *Consumer) Forsake(ctx *step.Context) {
 	for _, bid := range c.orders.Keys() {
 		if o := c.orders.Get(bid); o.underway() {
+			c.undo(ctx, o, o.Stage != StageAsked)
 			c.fail(ctx, o, step.Fail(step.ProblemQuarantine, "order again", "this node was restored from an old copy before the lease was agreed"))
 		}
 	}

@@ -55,6 +55,7 @@ type rig struct {
 	c       *Consumer
 	seq     *step.Sequence
 	boots   int
+	old     bool // the next start is out of a quarantine: what was signed since is not known
 	wake    member.Time
 
 	store   map[string][]byte // what the consumer's keepers have flushed
@@ -381,7 +382,12 @@ func (r *rig) restart() {
 			r.t.Fatalf("row %x is nobody's", key)
 		}
 	}
-	r.step(r.c.Boot)
+	r.step(func(ctx *step.Context) {
+		if r.old {
+			r.c.Forsake(ctx)
+		}
+		r.c.Boot(ctx)
+	})
 	r.crash = saved
 }
 
