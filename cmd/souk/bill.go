@@ -94,7 +94,7 @@ func billShowCommand(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return e.showSummary(b.Summary)
+			return e.showSummary(b.Summary, removal(b.Wiped)...)
 		}),
 	}
 }
@@ -218,7 +218,19 @@ func inParallel(n int, check func(i int)) {
 	wg.Wait()
 }
 
-func (e *env) showSummary(s market.Summary) error {
+// removal says that a volume is gone, if its host has said so.
+func removal(w *consumer.Wiped) []fact {
+	if w == nil {
+		return nil
+	}
+	text := fmt.Sprintf("removed at %v (%s), signed by the host", w.At, w.Reason)
+	if w.Forfeit != nil {
+		text += "; it names the bank's forfeit " + w.Forfeit.Short()
+	}
+	return []fact{{"volume", text}}
+}
+
+func (e *env) showSummary(s market.Summary, more ...fact) error {
 	operators := ""
 	for i, o := range s.Operators {
 		if i > 0 {
@@ -238,14 +250,15 @@ func (e *env) showSummary(s market.Summary) error {
 	if s.Released {
 		paid += ", the rest released"
 	}
-	err := e.one(s, s.Lease.String(),
-		fact{"lease", s.Lease.String()}, fact{"market", name + ", " + s.Market.String()}, fact{"operator", operators},
-		fact{"host", s.Host.String()}, fact{"consumer", s.Consumer.String()},
-		fact{"what", s.Type.String() + ", " + model(s.GPUs, s.Model, s.Simulated)},
-		fact{"running", s.Tariff.GPU.Text() + " $/h, disk " + s.Tariff.DiskRunning.Text() + ", volume " + s.Tariff.VolumeRunning.Text()},
-		fact{"stopped", s.Tariff.VolumeStopped.Text() + " $/h"},
-		fact{"from", s.From}, fact{"to", s.To}, fact{"entries", strconv.Itoa(s.Entries) + ", " + final},
-		fact{"owed", s.Owed.String() + " $"}, fact{"signed", s.Signed.String() + " $"}, fact{"reserved", s.Reserved.String() + " $"}, fact{"paid", paid})
+	err := e.one(s, s.Lease.String(), append([]fact{
+		{"lease", s.Lease.String()}, {"market", name + ", " + s.Market.String()}, {"operator", operators},
+		{"host", s.Host.String()}, {"consumer", s.Consumer.String()},
+		{"what", s.Type.String() + ", " + model(s.GPUs, s.Model, s.Simulated)},
+		{"running", s.Tariff.GPU.Text() + " $/h, disk " + s.Tariff.DiskRunning.Text() + ", volume " + s.Tariff.VolumeRunning.Text()},
+		{"stopped", s.Tariff.VolumeStopped.Text() + " $/h"},
+		{"from", s.From}, {"to", s.To}, {"entries", strconv.Itoa(s.Entries) + ", " + final},
+		{"owed", s.Owed.String() + " $"}, {"signed", s.Signed.String() + " $"}, {"reserved", s.Reserved.String() + " $"}, {"paid", paid},
+	}, more...)...)
 	if err != nil || !e.plain() || len(s.Minutes) == 0 {
 		return err
 	}

@@ -91,8 +91,9 @@ func (o Order) run(lease wire.ID) (consumer.Run, error) {
 
 // A Bill is the file that proves what a lease cost, as text.
 type Bill struct {
-	Summary market.Summary `json:"summary"`
-	File    string         `json:"file" doc:"what 'souk bill verify' reads, to the byte"`
+	Summary market.Summary  `json:"summary"`
+	File    string          `json:"file" doc:"what 'souk bill verify' reads, to the byte"`
+	Wiped   *consumer.Wiped `json:"wiped,omitempty" doc:"the host's signed word that the volume is removed"`
 }
 
 // The events of a pod's streams.
@@ -211,7 +212,7 @@ func (s *server) bill(ctx context.Context, ref string) (Bill, error) {
 	if err != nil {
 		return Bill{}, err
 	}
-	return Bill{b.Summary(), string(file)}, nil
+	return Bill{b.Summary(), string(file), v.Wiped}, nil
 }
 
 // watch sends a lease whenever it differs from what was sent last. What the core tells by a notice comes at once; bytes

@@ -165,6 +165,7 @@ type View struct {
 	HostKey   identity.Hash    `json:"sshHostKey"`
 	Away      *Absence         `json:"away,omitempty"`   // the mandate
 	Lodged    bool             `json:"lodged,omitempty"` // the bank has the pending order
+	Wiped     *Wiped           `json:"wiped,omitempty"`  // the volume is removed, says the host
 }
 
 // Documents are the objects that a lease's bill rests on. Drafts among them are this node's own, to be signed on their way

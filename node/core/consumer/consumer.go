@@ -68,6 +68,7 @@ type Consumer struct {
 	loose    map[wire.ID]*retry  // by lease: giving it up
 	terms    map[wire.ID]market.Terms
 	pays     map[wire.ID]*retry // by payment
+	records  map[wire.ID]*retry // by lease: whether its volume is removed
 	warned   uint64             // the last funds notice that the user was told of
 	stirred  bool               // something happened since the last Tick
 	wake     member.Time        // what the last Tick returned
@@ -131,6 +132,7 @@ func New(w World) *Consumer {
 		limits:   step.NewCell[uint64]("limit"),
 		trusts:   step.ByID[trust](table.Mandate),
 		pays:     map[wire.ID]*retry{},
+		records:  map[wire.ID]*retry{},
 	}
 }
 
@@ -162,9 +164,11 @@ func (c *Consumer) Tick(ctx *step.Context) member.Time {
 		c.tickOrder(ctx, bid, &wake)
 	}
 	for _, id := range c.leases.Keys() {
-		if l := c.leases.Get(id); !l.Done {
+		l := c.leases.Get(id)
+		if !l.Done {
 			c.tickLease(ctx, l, &wake)
 		}
+		c.tickRecord(ctx, l, &wake)
 	}
 	c.tickPayments(ctx, &wake)
 	c.wake = member.Time(wake)

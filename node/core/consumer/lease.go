@@ -64,6 +64,8 @@ type Lease struct {
 	LodgedSeq   uint64           `cbor:"53,keyasint"`
 	RunUntil    member.Minute    `cbor:"54,keyasint"` // last minute that may be billed on a mandate signed until then, by an order of this node; 0: no such order
 	KeepUntil   member.Minute    `cbor:"55,keyasint"` // last minute of storage that may be billed on receipts
+	Record      wire.Object      `cbor:"44,keyasint"` // the host's word that the volume is removed
+	NoRecord    bool             `cbor:"45,keyasint"` // the host keeps none, or has said nothing for too long
 	SignedFor   wire.Object      `cbor:"43,keyasint"` // the entry that the highest voucher names
 }
 

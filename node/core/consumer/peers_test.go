@@ -38,6 +38,8 @@ type fakeHost struct {
 	blind    map[member.Minute]bool                   // minutes in which one witness did not see it
 	receipts map[member.Minute][]wire.Object          // that mandated entries rest on
 	forge    func(r *reliability.Receipt) (gone bool) // of each receipt, when it is shown
+	keeps    member.Time                              // it removes volumes so long after the end
+	records  func(*market.VolumeRecord)
 }
 
 type fakeLease struct {
@@ -137,6 +139,17 @@ func (h *fakeHost) serve(s step.Send) ([]wire.Object, any, *step.Refusal) {
 		return nil, nil, nil
 	case step.OpRaise:
 		return nil, nil, nil
+	case step.OpWiped:
+		id := lease(s)
+		l := h.leases[id]
+		if l == nil || l.state != market.StateEnded || h.r.now < l.endAt+h.keeps {
+			return nil, nil, step.Refuse(step.RefuseState, "the volume is not removed")
+		}
+		rec := market.VolumeRecord{Host: h.self, Lease: id, Volume: l.terms.Volume, Reason: l.reason, At: h.r.now}
+		if h.records != nil {
+			h.records(&rec)
+		}
+		return []wire.Object{h.r.seal(h.self, rec)}, nil, nil
 	}
 	return nil, nil, step.Refuse(step.RefuseBadRequest, "what?")
 }

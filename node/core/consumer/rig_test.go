@@ -202,6 +202,8 @@ func (r *rig) open(o wire.Object) wire.AnyVerified {
 		v, err = wire.Open[market.AliveReply](op, o)
 	case wire.KindUsage:
 		v, err = wire.Open[ledger.Usage](op, o)
+	case wire.KindVolumeRecord:
+		v, err = wire.Open[market.VolumeRecord](op, o)
 	case wire.KindNotice:
 		v, err = wire.Open[market.Notice](op, o)
 	case wire.KindSettleReceipt:

@@ -45,6 +45,7 @@ func (c *Consumer) viewLease(ctx *step.Context, l *Lease, v *View) {
 	v.Away = c.absence(l)
 	v.Owed, v.Vouched, v.Paid, v.Cap, v.Settled = l.Place.Meter.Owed(), l.Signed, l.Paid, l.Cap, l.Done
 	v.Minutes, v.Stored, v.Starts, v.Refused = l.Minutes, l.Stored, l.Starts, l.Refused
+	v.Wiped = l.wiped()
 	v.Heard, v.Reachable = l.Heard, ctx.Now < l.Heard+silence(ctx, l)
 	if w := c.watches[l.ID]; w != nil {
 		v.Pulled, v.PullSize = w.pulled, w.pullSize

@@ -68,3 +68,21 @@ func (h *Host) record(ctx *step.Context, id wire.ID, l *lease) {
 		Host: ctx.Self, Lease: id, Volume: l.Terms.Volume, Reason: l.Reason, Cause: l.Cause, At: ctx.Now,
 	}))
 }
+
+// wiped gives a consumer the record of its volume's removal.
+func (h *Host) wiped(ctx *step.Context, r step.Request) *step.Refusal {
+	b, err := step.Body[step.LeaseBody](r.Body)
+	l := h.leases.Get(b.Lease)
+	switch {
+	case err != nil:
+		return step.Refuse(step.RefuseBadRequest, "which lease?")
+	case l == nil || l.Terms.Consumer != r.Peer:
+		return step.Refuse(step.RefuseUnknown, "no such lease of yours")
+	case !l.Record.IsZero():
+		ctx.Reply(r.ID, step.OpOK, nil, l.Record)
+		return nil
+	case l.Wiped || l.Lost || l.State == market.StateEnded && !l.Had:
+		return step.Refuse(step.RefuseUnknown, "no record is kept of that volume")
+	}
+	return step.Refuse(step.RefuseState, "the volume is not removed")
+}

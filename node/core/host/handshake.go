@@ -43,6 +43,8 @@ func (h *Host) Request(ctx *step.Context, r step.Request) bool {
 		no = h.raise(ctx, r)
 	case step.OpUsage:
 		no = h.usage(ctx, r)
+	case step.OpWiped:
+		no = h.wiped(ctx, r)
 	case step.OpFunds:
 		no = h.funds(ctx, r)
 	default:

@@ -448,3 +448,30 @@ func TestStartsOfOneMinuteAreBounded(t *testing.T) {
 		t.Errorf("%d starts in one minute, want 8", n)
 	}
 }
+
+// The consumer, and nobody else, is given the record of its volume's removal, once there is one.
+func TestRecordOfARemovalIsForItsConsumer(t *testing.T) {
+	b := open(t)
+	d := b.newDeal(wire.ID{1}, "alice", market.OnDemand, 600_000_000)
+	d.request.Spec.Volume, d.request.Spec.Mount = 1_000_000_000, "/workspace"
+	b.must(b.request(d))
+	b.must(b.accept(d))
+	b.up(d.id)
+	b.to(b.now + member.Hour/20)
+	ask := func(who *identity.PrivateKey) step.Reply { return b.ask(who, step.OpWiped, step.LeaseBody{Lease: d.id}) }
+	if r := ask(d.by); r.Refusal == nil || r.Refusal.Code != step.RefuseState {
+		t.Errorf("of a pod that runs: %+v", r.Refusal)
+	}
+	b.must(b.order(d, market.CommandRemove, false))
+	b.to(b.now + member.Hour/20)
+	b.pod(step.PodEvent{Lease: d.id, What: step.PodRemoved})
+	if r := ask(people["bob"]); r.Refusal == nil || r.Refusal.Code != step.RefuseUnknown {
+		t.Errorf("for another: %+v", r.Refusal)
+	}
+	r := ask(d.by)
+	b.must(r)
+	m, err := wire.Decode[market.VolumeRecord](r.Frame.Objects[0])
+	if err != nil || m.Lease != d.id || m.Volume != 1_000_000_000 || m.Reason != market.ReasonConsumer {
+		t.Errorf("%+v, %v", m, err)
+	}
+}

@@ -49,6 +49,7 @@ const (
 	OpUsage    Op = 27 // body UsageBody → Usage…, Receipt…: entries that the consumer lacks, and what they rest on
 	OpDecline  Op = 28 // body LeaseBody → NoLease: the consumer gives a quote up
 	OpMandate  Op = 30 // Mandate; body PanelBody →
+	OpWiped    Op = 31 // body LeaseBody → VolumeRecord: the host's word that a lease's volume is removed
 	OpFunds    Op = 29 // FundsNotice, [Forfeit] → : from an operator, to its consumer and to the hosts of its leases
 
 	OpReserve  Op = 40 // Reserve, Quote → Reservation
