@@ -48,7 +48,7 @@ type Forfeit struct {
 	Lease       wire.ID          `cbor:"4,keyasint"`
 	Reservation wire.ID          `cbor:"5,keyasint"`
 	Notice      identity.Hash    `cbor:"6,keyasint"` // ref of the notice, shown beside it
-	At          member.Time      `cbor:"7,keyasint"` // the notice's ForfeitAt
+	At          member.Time      `cbor:"7,keyasint"` // the notice's ForfeitAt, or later where the lease's terms keep data longer
 }
 
 // Kind implements wire.Message.
@@ -164,7 +164,8 @@ func (b *Bank) straits(consumer identity.Address, now member.Time) (left Amount,
 	return left, burn
 }
 
-// Forfeits are the leases that an account loses now: all that are open, when its shortage has lasted to the end of its notice.
+// Forfeits are the leases that an account loses now: all that are open, when its shortage has lasted to the end of its notice
+// and for as long as their terms keep data.
 func (b *Bank) Forfeits(consumer identity.Address, now member.Time) []Forfeit {
 	s, stands := b.ShortageOf(consumer)
 	if !stands || now < s.Notice.ForfeitAt {
@@ -178,7 +179,11 @@ func (b *Bank) Forfeits(consumer identity.Address, now member.Time) []Forfeit {
 		if !h.Rest && h.Budget > 0 && r.Cap >= h.Budget {
 			continue // it has all that it will ever have, and runs to its end
 		}
-		out = append(out, Forfeit{Operator: b.operator, Consumer: consumer, Host: r.Host, Lease: r.Lease, Reservation: id, Notice: ref, At: s.Notice.ForfeitAt})
+		at := max(s.Notice.ForfeitAt, s.Notice.At+member.Time(h.DataHold)*b.clock.Slot)
+		if now < at {
+			continue
+		}
+		out = append(out, Forfeit{Operator: b.operator, Consumer: consumer, Host: r.Host, Lease: r.Lease, Reservation: id, Notice: ref, At: at})
 	}
 	return out
 }

@@ -45,6 +45,7 @@ type Hold struct {
 	Rest        bool          `cbor:"12,keyasint"` // its pod is stopped, says its host: it wants no more than Keep ahead
 	Keep        Amount        `cbor:"13,keyasint"` // what the host left ahead of what is owed, for storage
 	Woken       member.Time   `cbor:"15,keyasint"` // when it last ceased to rest
+	DataHold    uint64        `cbor:"17,keyasint"` // minutes that the lease's terms keep data for after a funds notice
 	Kin         bool          `cbor:"14,keyasint"` // its parties have one owner or sponsor: it counts for no limit
 	Chain       Unvouched     `cbor:"16,keyasint"` // how far its host has claimed minutes beyond the voucher
 }

@@ -272,6 +272,16 @@ func (b *Bank) Kin(id wire.ID) {
 	}
 }
 
+// Keeps notes for how many minutes after a funds notice the terms of a reservation's lease keep data: no forfeit comes sooner.
+// More than a reservation lasts is not waited for.
+func (b *Bank) Keeps(id wire.ID, minutes uint64) {
+	minutes = min(minutes, uint64(RedeemWithin/b.clock.Slot))
+	if h, ok := b.holds[id]; ok && h.DataHold != minutes {
+		h.DataHold = minutes
+		b.store(h)
+	}
+}
+
 // Wake ends the rest of a reservation: its pod is to be started. It is refused with ErrFunds, and rests on, when what is set aside
 // with what may be added does not pay the minutes under which pods stop.
 func (b *Bank) Wake(p member.Policy, id wire.ID, now member.Time) error {

@@ -458,7 +458,9 @@ func TestRecordOfARemovalIsForItsConsumer(t *testing.T) {
 	b.must(b.accept(d))
 	b.up(d.id)
 	b.to(b.now + member.Hour/20)
-	ask := func(who *identity.PrivateKey) step.Reply { return b.ask(who, step.OpWiped, step.LeaseBody{Lease: d.id}) }
+	ask := func(who *identity.PrivateKey) step.Reply {
+		return b.ask(who, step.OpWiped, step.LeaseBody{Lease: d.id})
+	}
 	if r := ask(d.by); r.Refusal == nil || r.Refusal.Code != step.RefuseState {
 		t.Errorf("of a pod that runs: %+v", r.Refusal)
 	}

@@ -228,15 +228,19 @@ func (o *Operator) reserve(ctx *step.Context, r step.Request) (ledger.Reservatio
 	if no := o.mayReserve(ctx, ask); no != nil {
 		return none, no
 	}
-	quoted, no := o.quoted(ctx, r, ask)
+	quoted, hold, no := o.quoted(ctx, r, ask)
 	if no != nil {
 		return none, no
 	}
 	v, err := o.bank.Reserve(p, ask, quoted, ctx.Now)
-	if err == nil && o.kin(ask.Consumer, ask.Host) {
+	if err != nil {
+		return none, err
+	}
+	o.bank.Keeps(v.ID, hold)
+	if o.kin(ask.Consumer, ask.Host) {
 		o.bank.Kin(v.ID)
 	}
-	return v, err
+	return v, nil
 }
 
 // mayReserve checks the standing of both sides, and the consumer's own limit.
@@ -278,36 +282,37 @@ func (o *Operator) kin(a, b identity.Address) bool {
 	return a == b || x.Owner == y.Owner || !x.Sponsor.IsZero() && x.Sponsor == y.Sponsor
 }
 
-// quoted checks the host's quote beside the request, and returns the most that it can cost per hour.
-func (o *Operator) quoted(ctx *step.Context, r step.Request, ask ledger.Reserve) (ledger.Rate, *step.Refusal) {
+// quoted checks the host's quote beside the request, and returns the most that it can cost per hour, and for how many minutes its
+// terms keep data.
+func (o *Operator) quoted(ctx *step.Context, r step.Request, ask ledger.Reserve) (rate ledger.Rate, hold uint64, no *step.Refusal) {
 	v, ok := step.Find[market.Quote](r.Objects)
 	if !ok {
-		return 0, step.Refuse(step.RefuseBadRequest, "the request lacks its quote")
+		return 0, 0, step.Refuse(step.RefuseBadRequest, "the request lacks its quote")
 	}
 	q := v.Value()
 	t, err := q.Contract(v.Ref())
 	if err != nil {
-		return 0, step.Refuse(step.RefuseBadRequest, "%v", err)
+		return 0, 0, step.Refuse(step.RefuseBadRequest, "%v", err)
 	}
 	c, _ := o.world.Charter()
 	p, _ := o.world.Policy()
 	switch {
 	case v.Ref() != ask.Quote || q.Host != ask.Host || q.Lease != ask.Lease:
-		return 0, step.Refuse(step.RefuseBadRequest, "the quote is another one than the request names")
+		return 0, 0, step.Refuse(step.RefuseBadRequest, "the quote is another one than the request names")
 	case t.Consumer != ask.Consumer || t.Reservation != ask.Reservation || t.By != ask.By:
-		return 0, step.Refuse(step.RefuseBadRequest, "the quote is for another consumer, reservation or voucher signer")
+		return 0, 0, step.Refuse(step.RefuseBadRequest, "the quote is for another consumer, reservation or voucher signer")
 	case t.Budget != ask.Budget:
-		return 0, step.Refuse(step.RefuseBadRequest, "the quote has a budget of %s, the request of %s", t.Budget.Text(), ask.Budget.Text())
+		return 0, 0, step.Refuse(step.RefuseBadRequest, "the quote has a budget of %s, the request of %s", t.Budget.Text(), ask.Budget.Text())
 	case t.Simulated && !c.Testnet:
-		return 0, step.Refuse(step.RefuseBadRequest, "simulated GPUs are for testnets")
+		return 0, 0, step.Refuse(step.RefuseBadRequest, "simulated GPUs are for testnets")
 	case ctx.Now > q.Expires+member.Time(p.Skew)*member.Second: // the host's clock may be that much behind ours
-		return 0, step.Refuse(step.RefuseExpired, "the quote ended at %v", q.Expires)
+		return 0, 0, step.Refuse(step.RefuseExpired, "the quote ended at %v", q.Expires)
 	}
-	rate, err := dearest(t.Tariff)
+	rate, err = dearest(t.Tariff)
 	if err != nil {
-		return 0, step.Refuse(step.RefuseBadRequest, "%v", err)
+		return 0, 0, step.Refuse(step.RefuseBadRequest, "%v", err)
 	}
-	return rate, nil
+	return rate, t.Hold, nil
 }
 
 // dearest is the most that a tariff costs per hour, whatever the lease does.

@@ -152,6 +152,9 @@ func (o *Operator) keepHold(ctx *step.Context, h ledger.Hold) {
 		o.tellSettled(ctx, h.Receipt, h.Receipt.Paid-old.Receipt.Paid)
 	}
 	o.books.holds.Put(id, row)
+	if !h.Open() {
+		delete(o.heard, id)
+	}
 }
 
 func (o *Operator) tellSettled(ctx *step.Context, r ledger.SettleReceipt, paid ledger.Amount) {

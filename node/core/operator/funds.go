@@ -12,8 +12,8 @@ import (
 )
 
 // watch looks after an account that has something reserved. As long as a notice stands, the hosts of what the account runs are told
-// of it every minute, so none that was away goes on for nothing; when it has stood to its end they are told of the forfeit, until
-// the reservation is released.
+// of it every minute, so none that was away goes on for nothing; when it has stood to its end, and as long as the lease's terms
+// keep data, they are told of the forfeit.
 func (o *Operator) watch(ctx *step.Context, p member.Policy, who identity.Address) {
 	_, changed := o.bank.Watch(p, who, ctx.Now)
 	if s, stands := o.bank.ShortageOf(who); stands {
@@ -38,15 +38,20 @@ func (o *Operator) warn(ctx *step.Context, n ledger.FundsNotice, first bool) {
 	if hourly := ctx.Minute()%member.HourMinutes == 0; first || hourly {
 		ctx.Send(n.Consumer, step.ProtoLease, step.OpFunds, nil, notice)
 	}
-	forfeits := o.bank.Forfeits(n.Consumer, ctx.Now)
-	for _, f := range forfeits {
-		draft := ctx.Guard(chain("forfeit", f.Reservation[:]), n.Seq, wire.Draft(f))
-		ctx.Send(f.Host, step.ProtoLease, step.OpFunds, nil, notice, draft)
-	}
-	if len(forfeits) > 0 {
-		return
-	}
 	told := map[identity.Address]bool{}
+	for _, f := range o.bank.Forfeits(n.Consumer, ctx.Now) {
+		told[f.Host] = true
+		if ctx.Now < o.heard[f.Reservation] {
+			continue
+		}
+		draft := ctx.Guard(chain("forfeit", f.Reservation[:]), n.Seq, wire.Draft(f))
+		id := f.Reservation
+		o.awaiting[ctx.Send(f.Host, step.ProtoLease, step.OpFunds, nil, notice, draft)] = func(ctx *step.Context, r step.Response) {
+			if r.Err == nil || r.Err.Code == step.FailRefused {
+				o.heard[id] = ctx.Now + forfeitAgain
+			}
+		}
+	}
 	for _, h := range o.bank.Reservations(n.Consumer) {
 		if host := h.Reservation.Host; !h.Rest && !told[host] {
 			told[host] = true
@@ -54,6 +59,10 @@ func (o *Operator) warn(ctx *step.Context, n ledger.FundsNotice, first bool) {
 		}
 	}
 }
+
+// forfeitAgain is how long a host that has heard of a forfeit, and has taken or refused it, is left alone. One that could not be
+// reached is told again in the next minute.
+const forfeitAgain = member.Hour
 
 // payout takes an order to pay out, or tells how it stands.
 func (o *Operator) payout(ctx *step.Context, r step.Request) (ledger.PayoutReceipt, error) {

@@ -73,6 +73,7 @@ type Operator struct {
 	due        []identity.Address         // accounts with reservations that this minute has yet to look at
 	hour       member.Minute              // in which transfers are counted
 	given      map[identity.Address]int
+	heard      map[wire.ID]member.Time // when the host of a reservation is told again that it is forfeit
 	audit      auditor
 	awaiting   map[uint64]func(*step.Context, step.Response)
 }
@@ -87,6 +88,7 @@ func New(w World) *Operator {
 		lodged:     step.ByID[lodged](table.Lodged),
 		awaiting:   map[uint64]func(*step.Context, step.Response){},
 		given:      map[identity.Address]int{},
+		heard:      map[wire.ID]member.Time{},
 		audit:      newAuditor(),
 	}
 }
