@@ -2,7 +2,6 @@ package consumer
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"unicode"
 
@@ -77,6 +76,8 @@ type ran struct {
 	Ordered bool            `cbor:"4,keyasint"` // by this node: the lease's first start, or one by its command
 	Gone    member.Minute   `cbor:"6,keyasint"` // the latest in which it can have ended, as first told; 0: it has not
 	End     market.Reason   `cbor:"7,keyasint"` // why it ended, as first told
+	Heard   member.Time     `cbor:"8,keyasint"` // when an answer first told of it
+	Asked   member.Time     `cbor:"9,keyasint"` // when the last question left that was answered with it
 }
 
 // bill is the last entry that changed what is owed: that which a voucher names.
@@ -271,7 +272,7 @@ func (c *Consumer) alive(ctx *step.Context, lease wire.ID, nonce uint64, sent me
 	if p := l.Pending; p != nil && body.Command >= p.Seq && p.Order == market.CommandStart {
 		l.Zero = p.Zero // what this answer tells of may be that very start
 	}
-	l.hearEnd(ctx, rep)
+	l.hearEnd(ctx, rep, sent)
 	// Entries first: they close minutes before this one, and the maps may be about to forget those.
 	before := l.Place.Seq
 	later := c.followAll(ctx, l, r.Objects)
@@ -316,7 +317,7 @@ func (c *Consumer) attend(ctx *step.Context, l *Lease, rep market.AliveReply, se
 	if rep.State != market.StateRunning || rep.Start.IsZero() {
 		return
 	}
-	r := l.begun(rep.Start)
+	r := l.begun(ctx, rep.Start, sent)
 	r.Minutes = r.Minutes.With(rep.Minute)
 }
 
@@ -330,19 +331,22 @@ func (l *Lease) ran(start identity.Hash) *ran {
 	return nil
 }
 
-// before reports whether start a was heard of before start b.
+// before reports whether start a is known to have been before start b: an answer told of a before a question was asked that was
+// answered with b. Answers may overtake one another, so that the order in which they come says less.
 func (l *Lease) before(a, b identity.Hash) bool {
-	at := func(s identity.Hash) int { return slices.IndexFunc(l.Ran, func(r ran) bool { return r.Start == s }) }
-	return at(a) < at(b)
+	x, y := l.ran(a), l.ran(b)
+	return x != nil && y != nil && a != b && x.Heard < y.Asked
 }
 
 // begun is ran, and makes a start that was not heard of before. It counts as ordered while there is an order that no start
 // was heard of for: hosts can bill no more minimums than this node has given orders.
-func (l *Lease) begun(start identity.Hash) *ran {
+// The answer that tells of it has come now; its question left at sent.
+func (l *Lease) begun(ctx *step.Context, start identity.Hash, sent member.Time) *ran {
 	if r := l.ran(start); r != nil {
+		r.Asked = max(r.Asked, sent)
 		return r
 	}
-	l.Ran = append(l.Ran, ran{Start: start, Zero: l.Zero, Ordered: l.Orders > 0})
+	l.Ran = append(l.Ran, ran{Start: start, Zero: l.Zero, Ordered: l.Orders > 0, Heard: ctx.Now, Asked: sent})
 	l.Orders -= min(l.Orders, 1)
 	if n := len(l.Ran); n > keepRuns {
 		l.Ran = append([]ran(nil), l.Ran[n-keepRuns:]...)
@@ -351,11 +355,11 @@ func (l *Lease) begun(start identity.Hash) *ran {
 }
 
 // hearEnd notes the end of a start that an answer tells of, be it the first that this node hears of that start.
-func (l *Lease) hearEnd(ctx *step.Context, rep market.AliveReply) {
+func (l *Lease) hearEnd(ctx *step.Context, rep market.AliveReply, sent member.Time) {
 	switch rep.State {
 	case market.StateStopping, market.StateStopped, market.StateExited, market.StateOutbid, market.StateHold, market.StateEnded:
 		if !rep.Start.IsZero() {
-			l.begun(rep.Start).ended(min(rep.Minute, ctx.Clock.Minute(ctx.Now+skew(ctx))), rep.Reason)
+			l.begun(ctx, rep.Start, sent).ended(min(rep.Minute, ctx.Clock.Minute(ctx.Now+skew(ctx))), rep.Reason)
 		}
 	}
 }

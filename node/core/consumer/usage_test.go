@@ -225,3 +225,45 @@ func TestStorageWithoutAnAnswerIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// Which of two starts was first is told by when the questions left and the answers came, and not by which answer came first: one may
+// overtake another. What is known to be old may not be billed after what followed it.
+func TestStartsAreInTheOrderOfTheQuestions(t *testing.T) {
+	first, second := identity.Hash{1}, identity.Hash{2}
+	type heard struct {
+		start      identity.Hash
+		sent, came member.Time // seconds after a tick
+	}
+	for name, c := range map[string]struct {
+		answers []heard
+		billed  identity.Hash
+		entry   identity.Hash
+		refused bool
+	}{
+		"in order":                          {[]heard{{first, 0, 1}, {second, 20, 21}}, first, second, false},
+		"overtaken":                         {[]heard{{second, 20, 21}, {first, 19, 22}}, first, second, false},
+		"the old one after all":             {[]heard{{first, 0, 1}, {second, 20, 21}}, second, first, true},
+		"known to be old by a later answer": {[]heard{{second, 20, 21}, {first, 19, 22}, {second, 40, 41}}, second, first, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			mustRun(t, r, order(1))
+			r.step(func(ctx *step.Context) {
+				l := *r.c.leases.Get(order(1).Lease)
+				l.Ran = nil
+				tick := ctx.Clock.Tick(ctx.Minute() + 1)
+				for _, h := range c.answers {
+					at := *ctx
+					at.Now = tick + h.came*member.Second
+					rep := market.AliveReply{Minute: at.Minute(), State: market.StateRunning, Start: h.start}
+					r.c.attend(&at, &l, rep, tick+h.sent*member.Second)
+				}
+				l.Place.Billed.Start = c.billed
+				why := l.running(ledger.Usage{Seq: 9, Status: ledger.StatusRunning, Start: c.entry}, ctx.Minute()+1)
+				if (why != nil) != c.refused || why != nil && why.Code != CodeStatus {
+					t.Errorf("got %+v", why)
+				}
+			})
+		})
+	}
+}
