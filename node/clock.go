@@ -36,3 +36,17 @@ func (c *clock) read(wall member.Time, count time.Duration, agreed func(ahead me
 	c.last, c.count = max(c.last, wall), count
 	return c.last
 }
+
+// A moment is one instant in both times: the core's, and the machine's own, which goes on whatever is made of the wall clock.
+type moment struct {
+	core    member.Time
+	machine time.Time
+}
+
+// at is when t was in the core's time, if t comes of time.Now in this process: wall clock and core may be hours apart.
+func (m *moment) at(t time.Time) member.Time {
+	if m == nil { // before the core's first step
+		return member.At(t)
+	}
+	return m.core + member.Time(t.Sub(m.machine).Milliseconds())
+}

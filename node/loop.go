@@ -43,7 +43,9 @@ func (n *Node) loop(ctx context.Context) error {
 	defer wake.Stop()
 	in := step.Input(b)
 	for {
-		at := clock.read(now(), time.Since(begun), n.peersAhead)
+		read := time.Now()
+		at := clock.read(member.At(read), read.Sub(begun), n.peersAhead)
+		n.moment.Store(&moment{at, read})
 		if clock.off != doubted {
 			doubted = clock.off
 			n.log.Warn("this machine's clock jumped, and no peer agrees: going on by its own counting", "doubted", doubted)

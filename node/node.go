@@ -72,6 +72,7 @@ type Node struct {
 	hello   atomic.Pointer[helloSnapshot]
 	height  atomic.Uint64 // batches in the journal
 	serves  atomic.Bool   // join requests
+	moment  atomic.Pointer[moment]
 
 	mu      sync.Mutex
 	next    uint64                        // number of the last request or command

@@ -28,8 +28,9 @@ type pods struct {
 	log    *slog.Logger
 	home   string // on every object of this node
 	put    func(context.Context, step.Input)
-	market func() string // id, for labels
-	engine *engine       // nil: this node hosts no pods
+	market func() string               // id, for labels
+	at     func(time.Time) member.Time // in the core's time
+	engine *engine                     // nil: this node hosts no pods
 
 	mu        sync.Mutex
 	orders    []order          // in the order of the core's steps
@@ -52,7 +53,7 @@ type order struct {
 const marketEvery = 2 * time.Second
 
 func newPods(n *Node) (*pods, error) {
-	p := &pods{log: n.log, home: n.self.String(), put: n.put, market: n.marketID, closed: context.Background(),
+	p := &pods{log: n.log, home: n.self.String(), put: n.put, market: n.marketID, at: func(t time.Time) member.Time { return n.moment.Load().at(t) }, closed: context.Background(),
 		more: make(chan struct{}, 1), measured: make(chan struct{})}
 	if !n.opts.Config.Role().Has(member.RoleHost) {
 		return p, nil
@@ -205,7 +206,7 @@ func (p *pods) awaitMeasure(ctx context.Context) {
 // refuse tells the core that a pod cannot have the isolation that its terms promise.
 func (p *pods) refuse(ctx context.Context, w step.PodWant) {
 	p.put(ctx, step.PodEvent{
-		Lease: w.Lease, Start: w.Start, What: step.PodFailed, At: now(), Fault: step.FaultEngine,
+		Lease: w.Lease, Start: w.Start, What: step.PodFailed, At: p.at(time.Now()), Fault: step.FaultEngine,
 		Detail: fmt.Sprintf("the terms promise isolation %q, and this host runs pods with %q", w.Isolation, p.isolation),
 	})
 }
@@ -250,7 +251,7 @@ func (p *pods) event(e exec.Event) {
 		return
 	}
 	out := step.PodEvent{
-		Lease: wire.ID(raw), Start: e.Start, At: member.At(e.At), Done: e.Progress.Done, Total: e.Progress.Total,
+		Lease: wire.ID(raw), Start: e.Start, At: p.at(e.At), Done: e.Progress.Done, Total: e.Progress.Total,
 		ExitCode: int32(e.ExitCode), Detail: e.Reason, Started: instant(e.StartedAt), Finished: instant(e.FinishedAt),
 	}
 	if e.StartID != "" {

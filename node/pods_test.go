@@ -6,8 +6,10 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"souk/exec"
+	"souk/exec/plan"
 	"souk/node/config"
 	"souk/node/core/step"
 	"souk/p2p/member"
@@ -21,7 +23,7 @@ func TestPodOfOtherIsolationIsRefused(t *testing.T) {
 	}
 	var got []step.PodEvent
 	p := &pods{
-		log: slog.New(slog.DiscardHandler), home: "h", market: func() string { return "" }, closed: context.Background(),
+		log: slog.New(slog.DiscardHandler), home: "h", at: member.At, market: func() string { return "" }, closed: context.Background(),
 		put:      func(_ context.Context, in step.Input) { got = append(got, in.(step.PodEvent)) },
 		engine:   openEngine(t, t.TempDir(), config.RuntimeProcess, "", true, true),
 		measured: make(chan struct{}),
@@ -69,9 +71,21 @@ func TestPodHasItsShareOfTheMachine(t *testing.T) {
 // What an engine says of the disk is the host's trouble, not the image's.
 func TestFullDiskIsNotTheConsumersFault(t *testing.T) {
 	var got step.PodEvent
-	p := &pods{put: func(_ context.Context, in step.Input) { got = in.(step.PodEvent) }}
+	p := &pods{at: member.At, put: func(_ context.Context, in step.Input) { got = in.(step.PodEvent) }}
 	p.event(exec.Event{Lease: strings.Repeat("0", 32), Start: 1, Kind: exec.Failed, Code: exec.CodeDisk, Reason: "full"})
 	if got.What != step.PodFailed || got.Fault != step.FaultEngine || got.Detail != "full" {
 		t.Fatalf("got %+v", got)
+	}
+}
+
+// What the engine said is dated in the core's time, which minutes are counted in: a wall clock that jumped alone does not count.
+func TestEngineIsAskedInTheCoresTime(t *testing.T) {
+	var got step.PodEvent
+	asked := time.Now()
+	begun := &moment{core: member.At(asked) - 2*member.Hour, machine: asked.Add(-3 * time.Second)}
+	p := &pods{at: begun.at, put: func(_ context.Context, in step.Input) { got = in.(step.PodEvent) }}
+	p.event(exec.Event{Lease: strings.Repeat("0", 32), Start: 1, Kind: exec.Observed, State: plan.Running, At: asked})
+	if want := begun.core + 3*member.Second; got.What != step.PodStarted || got.At != want {
+		t.Errorf("asked at %v, the core is told %v", want, got.At)
 	}
 }
