@@ -100,6 +100,18 @@ func (b *Bank) Watch(p member.Policy, consumer identity.Address, now member.Time
 	return s, true
 }
 
+// Skip has the next notice of every account that has none come at a number over n: lower ones may have been given, and lost.
+func (b *Bank) Skip(n uint64) {
+	for a := range b.accounts {
+		s, known := b.shortages[a]
+		if known && !s.Over || s.Notice.Seq >= n {
+			continue
+		}
+		s.Over, s.Notice.Operator, s.Notice.Consumer, s.Notice.Seq = true, b.operator, a, n
+		b.shortages[a], b.lacking[a] = s, true
+	}
+}
+
 // Short reports whether an account has less than the policy's minutes of funds for all its pods that are up together.
 func (b *Bank) Short(p member.Policy, consumer identity.Address, now member.Time) bool {
 	left, burn := b.straits(consumer, now)

@@ -75,7 +75,7 @@ func ledgerRestoreCommand(e *env) *cobra.Command {
 		Use: "restore FILE", Short: "Put a backup into this home; the node is down", Args: cobra.ExactArgs(1),
 		Long: "Restore puts a backup of this home's key into the home. What the node signed after the backup was made is not in it. So the node\n" +
 			"comes up in quarantine: it signs nothing until those it dealt with have told it what they hold, or until 'souk ledger accept-loss'.\n" +
-			"Then it goes on behind every place that it can have signed; leases that were open end. A bank does not come out of quarantine.",
+			"Then it goes on behind every place that it can have signed; leases that were open end. A bank goes on only with its newest books.",
 		RunE: does(func(_ context.Context, args []string) error {
 			cfg, k, err := e.openHome(&p)
 			if err != nil {
@@ -102,6 +102,7 @@ func ledgerAcceptCommand(e *env) *cobra.Command {
 	c := &cobra.Command{
 		Use: "accept-loss", Short: "End the quarantine without what is still awaited", Args: cobra.NoArgs,
 		Long: "Accept-loss gives up what this node waits for in its quarantine ('souk status' lists it): vouchers and entries that only others hold.\n" +
+			"A bank whose books lack what a member has shown cannot go on so: what they lack is listed, and newer books must be put back.\n" +
 			"No place of a chain is signed again: what the node numbers goes on behind a gap, and leases that were open get no further entry.",
 		RunE: e.asking(func(ctx context.Context, c *api.Client, _ []string) error {
 			st, err := c.Status(ctx)

@@ -113,7 +113,7 @@ func (e *env) showStatus(ctx context.Context, c *api.Client) error {
 		fact{"address", st.Address.String()}, fact{"peer id", st.PeerID}, fact{"alias", s.Alias}, fact{"home", st.Home},
 		fact{"up", showSpan(e.now().Sub(st.Started)) + ", process " + strconv.Itoa(st.PID) + ", version " + st.Version},
 		fact{"market", marketName(s)}, fact{"standing", standing(s)}, fact{"quarantine", st.Condition.Quarantine},
-		fact{"waits for", strings.Join(st.Condition.Awaited, "; ")}, fact{"disk", diskLine(st)}, fact{"to do", st.Condition.Hint},
+		fact{"waits for", strings.Join(st.Condition.Awaited, "; ")}, fact{"books lack", strings.Join(st.Condition.Missing, "; ")}, fact{"disk", diskLine(st)}, fact{"to do", st.Condition.Hint},
 		fact{"roles", s.Roles}, fact{"tier", dash(s.Tier)},
 		fact{"ledger", bankHeight(st)}, fact{"bank", banks(st)}, fact{"journal", plural(int(st.Height), "batch", "batches")},
 		fact{"clock", fmt.Sprintf("%+d ms against its peers", s.Skew)}, fact{"engine", engine}, fact{"offers", strconv.Itoa(st.Offers)},

@@ -1,10 +1,12 @@
 package core
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 
+	"souk/ledger"
 	"souk/node/core/consumer"
 	"souk/node/core/host"
 	"souk/node/core/observer"
@@ -26,6 +28,8 @@ type quarantine struct {
 	Asked bool        `cbor:"3,keyasint"` // Asks is made
 	Asks  []ask       `cbor:"4,keyasint"`
 	Seen  host.Seen   `cbor:"5,keyasint"`
+	// Of a bank: what others hold of its signatures and its books have not.
+	Behind []string `cbor:"6,keyasint"`
 }
 
 // An ask is something that another one holds.
@@ -44,7 +48,8 @@ const (
 	whatUsage   what = 2 // a lease's usage chain, and the voucher for it
 	whatVoucher what = 3 // this consumer's voucher for a lease
 	whatReceipt what = 4 // what the bank was shown of it
-	whatBank    what = 5 // the bank's own books: nobody else has them
+	whatBank    what = 5 // a bank's own books: it has no member who could be asked
+	whatBooks   what = 6 // what a member holds of this bank's signatures
 )
 
 // String is a wish to be told, as status shows it.
@@ -60,7 +65,10 @@ func (a ask) String() string {
 	case whatReceipt:
 		return "bank " + who + ": the last receipt of lease " + a.Lease.Short()
 	}
-	return "the bank's books, which nobody else holds"
+	if a.What == whatBooks {
+		return "member " + who + ": what it holds of this bank's reservations, receipts and checkpoints"
+	}
+	return "your word that these are the bank's newest books: no member is known who could be asked"
 }
 
 // QuarantineRow is the row that puts the node of a store into quarantine: why, and of when its records are.
@@ -86,6 +94,7 @@ type Condition struct {
 	Quarantine string      `json:"quarantine,omitempty"` // why; empty: none
 	Since      member.Time `json:"recordsOf,omitempty"`
 	Awaited    []string    `json:"awaited,omitempty"` // from whom what
+	Missing    []string    `json:"missing,omitempty"` // of a bank: what others hold of its signatures and its books have not
 	Disk       string      `json:"disk,omitempty"`    // low or full; empty: there is room
 	Room       string      `json:"room,omitempty"`
 	Hint       string      `json:"hint,omitempty"`
@@ -97,7 +106,7 @@ func (c Condition) Signs() bool { return c.Quarantine == "" && c.Disk != step.Ro
 // What to do, said in every refusal.
 const (
 	hintQuarantine = "'souk status' says what is awaited; it ends by itself, or with 'souk ledger accept-loss'"
-	hintBank       = "put a backup of the newest books back: 'souk ledger restore --force FILE'"
+	hintBank       = "put a backup of newer books back: 'souk ledger restore --force FILE'"
 	hintDisk       = "make room on the disk of the home; it goes on by itself"
 )
 
@@ -113,9 +122,9 @@ func (n *Node) condition() Condition {
 			if !a.Told {
 				c.Awaited = append(c.Awaited, a.String())
 			}
-			if a.What == whatBank {
-				c.Hint = hintBank
-			}
+		}
+		if c.Missing = q.Behind; len(c.Missing) > 0 {
+			c.Hint = hintBank
 		}
 	}
 	if l := n.room.Level; l != step.RoomAmple {
@@ -151,6 +160,9 @@ func (n *Node) problem() *step.Problem {
 		text := "this node is in quarantine and signs nothing: " + c.Quarantine
 		if len(c.Awaited) > 0 {
 			text += "; it waits for " + strings.Join(c.Awaited[:min(3, len(c.Awaited))], "; ")
+		}
+		if len(c.Missing) > 0 {
+			text += "; its books lack " + strings.Join(c.Missing[:min(3, len(c.Missing))], "; ")
 		}
 		return step.Fail(step.ProblemQuarantine, c.Hint, "%s", text)
 	}
@@ -208,7 +220,7 @@ func (q *quarantine) begin(n *Node) {
 	}
 	q.Asked = true
 	c, _ := n.observer.Charter()
-	if c.Operates(n.self) {
+	if c.Operates(n.self) && !q.askMembers(n) {
 		q.Asks = append(q.Asks, ask{What: whatBank})
 	}
 	if n.roles.Has(member.RoleHost) {
@@ -220,6 +232,21 @@ func (q *quarantine) begin(n *Node) {
 	for _, d := range n.consumer.Debts() {
 		q.Asks = append(q.Asks, ask{What: whatVoucher, Who: d.Host, Lease: d.Lease}, ask{What: whatReceipt, Who: d.Bank, Lease: d.Lease})
 	}
+}
+
+// askMembers adds the members that a bank has yet to ask: also those whom it has admitted since its books were copied, and hears of
+// only now. It reports whether any member is known.
+func (q *quarantine) askMembers(n *Node) (known bool) {
+	for _, m := range n.observer.Members() {
+		if m == n.self {
+			continue
+		}
+		known = true
+		if !slices.ContainsFunc(q.Asks, func(a ask) bool { return a.What == whatBooks && a.Who == m }) {
+			q.Asks = append(q.Asks, ask{What: whatBooks, Who: m})
+		}
+	}
+	return known
 }
 
 // askEvery is how often somebody is asked who has not answered.
@@ -243,10 +270,13 @@ func (n *Node) tickQuarantine(ctx *step.Context) member.Time {
 		ctx.Notify("quarantine", wire.ID{}, n.problem().Text)
 		n.errands = nil
 	}
-	if n.errands == nil {
-		n.errands = make([]errand, len(q.Asks))
+	if c, _ := n.observer.Charter(); c.Operates(n.self) {
+		if before := len(q.Asks); q.askMembers(n) && len(q.Asks) > before {
+			n.quarantine.Touch()
+		}
 	}
-	if !slices.ContainsFunc(q.Asks, func(a ask) bool { return !a.Told }) {
+	n.errands = append(n.errands, make([]errand, len(q.Asks)-len(n.errands))...)
+	if len(q.Behind) == 0 && !slices.ContainsFunc(q.Asks, func(a ask) bool { return !a.Told }) {
 		n.leaveQuarantine(ctx)
 		return ctx.Now + 1
 	}
@@ -268,7 +298,7 @@ func (n *Node) tickQuarantine(ctx *step.Context) member.Time {
 
 func (n *Node) sendErrand(ctx *step.Context, i int) {
 	a, e := &n.quarantine.Get().Asks[i], &n.errands[i]
-	e.next = ctx.Now + askEvery
+	e.next = ctx.Now + askEvery + member.Time(i/4)*member.Second // of a thousand members a few are away at any time
 	to, proto, op := a.Who, step.ProtoHeld, step.OpHeld
 	if a.What == whatReceipt {
 		proto, op = step.ProtoBank, step.OpReceipt
@@ -297,7 +327,7 @@ func (n *Node) answered(ctx *step.Context, r step.Response) bool {
 	q := n.quarantine.Get()
 	a := &q.Asks[i]
 	n.errands[i].out = false
-	unknown := r.Err != nil && r.Err.Refusal != nil && r.Err.Refusal.Code == step.RefuseUnknown
+	unknown := r.Err != nil && r.Err.Refusal != nil && r.Err.Refusal.Code == step.RefuseUnknown && a.What != whatBooks
 	if r.Err != nil && !unknown {
 		return true
 	}
@@ -307,12 +337,75 @@ func (n *Node) answered(ctx *step.Context, r step.Response) bool {
 	case whatOwn:
 		q.Seen.See(ctx, r.Objects)
 		a.Place = q.Seen.Log.Seq
+	case whatBooks:
+		for _, v := range r.Objects {
+			switch v.(type) {
+			case wire.Verified[member.Policy], wire.Verified[member.Credential], wire.Verified[member.Revocation]:
+				n.observer.Gossip(ctx, step.Gossip{Msg: v})
+			}
+		}
+		first := len(q.Behind) == 0
+		if q.lacks(n.operator.Behind(ctx, r.Objects)); first && len(q.Behind) > 0 {
+			ctx.Notify("quarantine.behind", wire.ID{}, n.problem().Text)
+		}
 	case whatUsage:
 		a.Place = n.host.Regain(ctx, a.Lease, r.Objects)
 	case whatVoucher, whatReceipt:
 		a.Place = n.consumer.Regain(ctx, a.Lease, r.Objects)
 	}
 	return true
+}
+
+// lackMost is how much of what a bank's books lack is kept, to be shown.
+const lackMost = 64
+
+func (q *quarantine) lacks(list []string) {
+	for _, text := range list {
+		if len(q.Behind) < lackMost && !slices.Contains(q.Behind, text) {
+			q.Behind = append(q.Behind, text)
+		}
+	}
+}
+
+// heldMost is how many objects a bank is given of what it has signed.
+const heldMost = 256
+
+// heldOf is what this node holds of a bank's signatures: all that is of open leases, then the receipts of the highest entries, for
+// whatever a bank has lost is of those.
+func (n *Node) heldOf(bank identity.Address) []wire.Object {
+	open, past := n.host.HeldOf(bank)
+	mine, old := n.consumer.HeldOf(bank)
+	open = slices.Concat(n.observer.Acts(bank), n.observer.Checkpoints(bank), open, mine)
+	type dated struct {
+		object wire.Object
+		entry  uint64
+	}
+	var rest []dated
+	for _, o := range append(past, old...) {
+		rest = append(rest, dated{o, entryOf(o)})
+	}
+	slices.SortStableFunc(rest, func(a, b dated) int { return cmp.Compare(b.entry, a.entry) })
+	for _, d := range rest {
+		open = append(open, d.object)
+	}
+	return open[:min(len(open), heldMost)]
+}
+
+// entryOf is the entry of a bank's journal that one of its receipts names.
+func entryOf(o wire.Object) uint64 {
+	msg, err := Decode(o)
+	if err != nil {
+		panic("core: an object that this node kept does not decode: " + err.Error())
+	}
+	switch m := msg.(type) {
+	case ledger.SettleReceipt:
+		return m.Entry
+	case ledger.PayoutReceipt:
+		return m.Entry
+	case ledger.TransferReceipt:
+		return m.Entry
+	}
+	return 0
 }
 
 // held answers one that has lost its records, or any member that asks.
@@ -323,7 +416,11 @@ func (n *Node) held(ctx *step.Context, r step.Request) {
 		ctx.Refuse(r.ID, step.Refuse(step.RefuseBadRequest, "which lease?"))
 		return
 	case b.Lease.IsZero():
-		ctx.Reply(r.ID, step.OpOK, nil, n.observer.Held(r.Peer)...)
+		objects := n.observer.Held(r.Peer)
+		if c, _ := n.observer.Charter(); c.Operates(r.Peer) {
+			objects = append(objects, n.heldOf(r.Peer)...)
+		}
+		ctx.Reply(r.ID, step.OpOK, nil, objects...)
 		return
 	}
 	if objects, ok := n.host.Held(r.Peer, b.Lease); ok {
@@ -339,7 +436,8 @@ func (n *Node) held(ctx *step.Context, r step.Request) {
 	ctx.Out.Replies[len(ctx.Out.Replies)-1].Append = []step.Span{more}
 }
 
-// acceptLoss goes on without those who have not answered. A bank's books cannot be made up.
+// acceptLoss goes on without those who have not answered. A bank does so only as long as nobody has shown that its books are old: they
+// cannot be made up, and its journal cannot go on from an entry that has another successor.
 func (n *Node) acceptLoss(ctx *step.Context, id uint64) {
 	if !n.quarantine.IsSet() {
 		ctx.Answer(id, nil, step.Fail(step.ProblemConflict, "", "this node is not in quarantine"))
@@ -347,11 +445,12 @@ func (n *Node) acceptLoss(ctx *step.Context, id uint64) {
 	}
 	q := n.quarantine.Get()
 	v := Accepted{Lost: []string{}}
+	if len(q.Behind) > 0 {
+		ctx.Answer(id, nil, step.Fail(step.ProblemQuarantine, hintBank, "this bank's books are older than what it has signed, and cannot go on from where they end; they lack: %s",
+			strings.Join(q.Behind, "; ")))
+		return
+	}
 	for _, a := range q.Asks {
-		if a.What == whatBank {
-			ctx.Answer(id, nil, step.Fail(step.ProblemQuarantine, hintBank, "a bank whose books are old cannot go on: what it has promised since is owed, and nobody else holds it all"))
-			return
-		}
 		if !a.Told {
 			v.Lost = append(v.Lost, a.String())
 		}
@@ -382,6 +481,7 @@ func (n *Node) leaveQuarantine(ctx *step.Context) {
 		n.host.Forsake(ctx, q.Seen, told)
 	}
 	n.consumer.Forsake(ctx)
+	n.operator.Forsake(ctx)
 	n.quarantine.Clear()
 	n.errands = nil
 	text := "everything awaited is told"

@@ -47,6 +47,34 @@ func (c *Consumer) Held(peer identity.Address, lease wire.ID) (objects []wire.Ob
 	return objects, span, true
 }
 
+// HeldOf is what this node holds of a bank's signatures: of the leases that are not over all that there is, of the others, and of
+// payments, the last receipts.
+func (c *Consumer) HeldOf(bank identity.Address) (open, past []wire.Object) {
+	for _, id := range c.leases.Keys() {
+		l := c.leases.Get(id)
+		if l.Bank != bank {
+			continue
+		}
+		to := &past
+		if !l.Done {
+			to = &open
+			open = append(open, l.Reserved)
+			if !l.Lodged.IsZero() {
+				open = append(open, l.Lodged)
+			}
+		}
+		if !l.Receipt.IsZero() {
+			*to = append(*to, l.Receipt)
+		}
+	}
+	for _, id := range c.payments.Keys() {
+		if p := c.payments.Get(id); p.Bank == bank && !p.Receipt.IsZero() {
+			past = append(past, p.Receipt)
+		}
+	}
+	return open, past
+}
+
 // Regain takes from the host's or the bank's answer what this consumer has lost: the highest voucher, and what the bank has
 // paid on one. It returns the place of the highest voucher known.
 func (c *Consumer) Regain(ctx *step.Context, lease wire.ID, objects []wire.AnyVerified) uint64 {

@@ -117,7 +117,7 @@ func (h *Host) raise(ctx *step.Context, r step.Request) *step.Refusal {
 	if !ok || h.leases.Get(v.Value().Lease) == nil {
 		return step.Refuse(step.RefuseUnknown, "no reservation of a lease of yours in it")
 	}
-	h.takeReservation(v.Value().Lease, v.Value())
+	h.takeReservation(v.Value().Lease, v)
 	ctx.Reply(r.ID, step.OpOK, nil)
 	return nil
 }
@@ -142,7 +142,7 @@ func (h *Host) command(ctx *step.Context, r step.Request) *step.Refusal {
 		return step.Refuse(step.RefuseState, "the lease has ended")
 	}
 	if res, ok := step.Find[ledger.Reservation](r.Objects); ok {
-		h.takeReservation(c.Lease, res.Value())
+		h.takeReservation(c.Lease, res)
 	}
 	if c.Order == market.CommandStart {
 		if no := h.mayStart(ctx, c, l); no != nil {

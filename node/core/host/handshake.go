@@ -253,11 +253,11 @@ func (h *Host) accept(ctx *step.Context, r step.Request) *step.Refusal {
 		h.drop(ctx, id, hold, market.EntryNoLease) // a GPU failed meanwhile: no fault of the consumer's
 		return step.Refuse(step.RefuseNoGPUs, "%v", err)
 	}
-	h.certify(ctx, r, v, res.Value(), req, victims)
+	h.certify(ctx, r, v, res, req, victims)
 	return nil
 }
 
-func (h *Host) certify(ctx *step.Context, r step.Request, v wire.Verified[market.Terms], res ledger.Reservation, req market.Request, victims []wire.ID) {
+func (h *Host) certify(ctx *step.Context, r step.Request, v wire.Verified[market.Terms], res wire.Verified[ledger.Reservation], req market.Request, victims []wire.ID) {
 	t, id := v.Value(), v.Value().Lease
 	cert := market.Cert{
 		Host: ctx.Self, Lease: id, Terms: v.Ref(), Minute: ctx.Minute(), At: ctx.Now, LogSeq: h.log.Get().Seq + 1, LogHead: h.log.Get().Head,
@@ -275,7 +275,7 @@ func (h *Host) certify(ctx *step.Context, r step.Request, v wire.Verified[market
 	h.touched[id] = true
 	h.specs.Put(id, req.Spec)
 	l := h.leases.Put(id, lease{
-		Terms: t, Signed: v.Object(), Ref: v.Ref(), Cert: obj, Reservation: res, State: market.StateCertified,
+		Terms: t, Signed: v.Object(), Ref: v.Ref(), Cert: obj, Reservation: res.Value(), Promise: res.Object(), State: market.StateCertified,
 		Desire: market.DesireRun, Ordered: true, At: ctx.Now, Since: ctx.Now,
 		Place:    ledger.Place{Head: ref, Next: cert.Minute},
 		SettleAt: ctx.Clock.Tick((ctx.Minute()/member.HourMinutes + 1) * member.HourMinutes),

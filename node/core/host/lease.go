@@ -73,6 +73,7 @@ type lease struct {
 	Record      wire.Object        `cbor:"59,keyasint"` // of the removal of its volume
 	EndFor      market.Reason      `cbor:"62,keyasint"` // why it is to end once its pod is down
 	Lost        bool               `cbor:"60,keyasint"` // this node may not know all that it signed for it, and signs nothing more
+	Promise     wire.Object        `cbor:"71,keyasint"` // the reservation as the bank has signed it
 	Mute        bool               `cbor:"61,keyasint"` // nor a last word: its consumer did not tell what it holds
 	EntryLast   member.Minute      `cbor:"70,keyasint"` // last minute of Entry
 	VouchedAt   member.Minute      `cbor:"63,keyasint"` // last minute of the entry that Voucher names; 0: there is none

@@ -38,6 +38,28 @@ func (h *Host) Held(peer identity.Address, lease wire.ID) (objects []wire.Object
 	return objects, true
 }
 
+// HeldOf is what this host holds of a bank's signatures: of the leases that are not over all that there is, of the others
+// the last receipts.
+func (h *Host) HeldOf(bank identity.Address) (open, past []wire.Object) {
+	for _, id := range h.leases.Keys() {
+		l := h.leases.Get(id)
+		if l.Reservation.Operator != bank {
+			continue
+		}
+		to := &past
+		if !l.Done {
+			to = &open
+			if open = append(open, l.Promise); l.Promise.IsZero() { // of an earlier version of this node
+				open = open[:len(open)-1]
+			}
+		}
+		if !l.Receipt.IsZero() {
+			*to = append(*to, l.Receipt)
+		}
+	}
+	return open, past
+}
+
 // Regain takes from a consumer's answer what this host has lost: the highest voucher, with the entry that it names. It
 // returns the highest place of the usage chain that the consumer holds.
 func (h *Host) Regain(ctx *step.Context, lease wire.ID, objects []wire.AnyVerified) uint64 {

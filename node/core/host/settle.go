@@ -205,20 +205,20 @@ const silentTicks = 2
 // reserved takes a newer reservation of a lease.
 func (h *Host) reserved(ctx *step.Context, id wire.ID, r step.Response) {
 	if v, ok := step.Find[ledger.Reservation](r.Objects); ok && r.Err == nil {
-		h.takeReservation(id, v.Value())
+		h.takeReservation(id, v)
 	}
 }
 
-func (h *Host) takeReservation(id wire.ID, r ledger.Reservation) bool {
+func (h *Host) takeReservation(id wire.ID, v wire.Verified[ledger.Reservation]) bool {
 	l := h.leases.Get(id)
-	old := l.Reservation
+	old, r := l.Reservation, v.Value()
 	if r.ID != old.ID || r.Operator != old.Operator || r.Lease != id || r.Host != old.Host || r.By != old.By || r.Seq <= old.Seq {
 		return false
 	}
 	if r.Cap > old.Cap && !l.State.Owns() && l.State != market.StateCertified {
 		l.Lowered = false // raised for a start that has not come
 	}
-	l.Reservation = r
+	l.Reservation, l.Promise = r, v.Object()
 	h.touch(id)
 	return true
 }

@@ -67,8 +67,8 @@ func point(obj wire.Object) audit.Checkpoint {
 	return c
 }
 
-// known are all checkpoints of an operator that this node can compare with.
-func (o *Observer) knownPoints(op identity.Address) []wire.Object {
+// Checkpoints are all those of an operator that this node can compare with.
+func (o *Observer) Checkpoints(op identity.Address) []wire.Object {
 	var out []wire.Object
 	if w := o.points.Get(op); w != nil {
 		for _, obj := range []wire.Object{w.Held, w.Next} {
@@ -90,7 +90,7 @@ func (o *Observer) takeCheckpoint(ctx *step.Context, c audit.Checkpoint, obj wir
 	if !o.charter.Operates(op) || o.proofs.Get(op) != nil {
 		return false
 	}
-	for _, k := range o.knownPoints(op) {
+	for _, k := range o.Checkpoints(op) {
 		switch p := point(k); {
 		case p == c:
 			return false
@@ -128,7 +128,7 @@ func (o *Observer) takeConsistency(ctx *step.Context, c audit.Consistency, obj w
 		o.convict(ctx, op, obj)
 		return true
 	}
-	for _, k := range o.knownPoints(op) {
+	for _, k := range o.Checkpoints(op) {
 		if c.Agrees(point(k)) != nil {
 			o.convict(ctx, op, k, obj)
 			return true

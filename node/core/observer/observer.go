@@ -237,6 +237,28 @@ func (o *Observer) LastRevocation() (uint64, identity.Hash) {
 	return n, identity.Hash{}
 }
 
+// actsMost is how many of an operator's revocations it is given back.
+const actsMost = 16
+
+// Acts are an operator's newest words that are not its bank's, for one that may have lost them: the policy, its last revocations,
+// and this node's own credential.
+func (o *Observer) Acts(op identity.Address) []wire.Object {
+	var out []wire.Object
+	if p, obj := o.Policy(); p.Operator == op && !obj.IsZero() {
+		out = append(out, obj)
+	}
+	if c, obj, ok := o.Credential(o.self); ok && c.Issuer == op {
+		out = append(out, obj)
+	}
+	var last []wire.Object
+	for _, k := range o.revocations.Keys() {
+		if k.operator == op {
+			last = append(last, o.revocations.Get(k).Object)
+		}
+	}
+	return append(out, last[max(0, len(last)-actsMost):]...)
+}
+
 // Fresh is when anything fresh and signed of another member last came to this node: what tells a node that is cut off.
 func (o *Observer) Fresh() member.Time { return o.fresh }
 

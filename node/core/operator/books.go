@@ -119,8 +119,12 @@ func (o *Operator) keep(ctx *step.Context) {
 		if !s.Over {
 			ctx.Guard(chain("funds", s.Notice.Consumer[:]), s.Notice.Seq, wire.Draft(s.Notice))
 		}
+		old := o.books.shortages.Get(s.Notice.Consumer)
+		stood := old != nil && !old.Over
 		o.books.shortages.Put(s.Notice.Consumer, s)
-		o.tellShort(ctx, s)
+		if stood || !s.Over {
+			o.tellShort(ctx, s)
+		}
 	}
 	for _, s := range c.Spendings {
 		o.books.spendings.Put(s.Account, s)
