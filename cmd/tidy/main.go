@@ -1,6 +1,6 @@
 // Command tidy keeps the rules of this code that a compiler does not: which package may import which, what a pure
-// package may contain, that every package tells its story, that every file is gofmt'ed and names no path of the machine
-// it was written on.
+// package may contain, that every package tells its story, that no two fields of a struct share a CBOR number, that every file is
+// gofmt'ed and names no path of the machine it was written on.
 //
 // It parses every Go file below the module's root, whatever its build constraints, and never builds or runs any of
 // them. A Tree is what was read, a Layer is a row of the table in layers.go, a Problem is a broken rule. Sizes (long

@@ -90,6 +90,17 @@ func want(t *testing.T, got []Problem, words string) {
 	}
 }
 
+func TestFieldsHaveNumbersOfTheirOwn(t *testing.T) {
+	twice := "type T struct {\n\tA int `cbor:\"1,keyasint\"`\n\tB int `cbor:\"1,keyasint,omitempty\"`\n}"
+	if ps := check(t, pure(twice)); len(ps) != 1 || !strings.Contains(ps[0].String(), "CBOR number 1 stands twice") {
+		t.Errorf("two fields of one number: %v", ps)
+	}
+	apart := "type T struct {\n\tA int `cbor:\"1,keyasint\"`\n\tB int `cbor:\"2,keyasint\"`\n\tC struct {\n\t\tA int `cbor:\"1,keyasint\"`\n\t} `cbor:\"3,keyasint\"`\n}"
+	if ps := check(t, pure(apart)); len(ps) != 0 {
+		t.Errorf("numbers of their own: %v", ps)
+	}
+}
+
 func TestPurePackagesAllow(t *testing.T) {
 	for _, test := range []struct{ name, body string }{
 		{"errors", "import (\n\t\"errors\"\n\t\"fmt\"\n)\n\nvar (\n\tErrA = errors.New(\"a\")\n\tErrB = fmt.Errorf(\"b: %w\", ErrA)\n)"},

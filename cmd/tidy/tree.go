@@ -172,6 +172,7 @@ func Check(t *Tree) []Problem {
 			}
 		}
 		ps = append(ps, checkComment(p)...)
+		ps = append(ps, checkNumbers(t, p)...)
 		ps = append(ps, checkFormat(p)...)
 	}
 	return append(ps, checkPaths(t)...)
