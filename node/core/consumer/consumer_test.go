@@ -9,6 +9,7 @@ import (
 	"souk/market"
 	"souk/node/core/step"
 	"souk/p2p/member"
+	"souk/p2p/wire"
 )
 
 func problemOf(t *testing.T, err error) *step.Problem {
@@ -492,6 +493,36 @@ func TestMinuteAfterTheStopIsRefused(t *testing.T) {
 	r.pass(5)
 	if v := r.view(run.Lease); v.Refused == nil || v.Refused.Code != CodeStopped {
 		t.Fatalf("refused: %+v", v.Refused)
+	}
+}
+
+// A host that answers keep-alives and never hears an order to stop is paid up to the minute of the order, and no longer.
+func TestWithheldStopIsNotPaidFor(t *testing.T) {
+	for _, cmd := range []func(wire.ID) any{func(id wire.ID) any { return Stop{id} }, func(id wire.ID) any { return Remove{id} }} {
+		for _, refuses := range []bool{false, true} {
+			r := newRig(t)
+			run := order(1)
+			mustRun(t, r, run)
+			r.pass(4)
+			r.lose = func(s step.Send) bool { return step.Op(s.Frame.Op) == step.OpCommand && !refuses }
+			if refuses {
+				r.hosts[0].refuse[step.OpCommand] = step.Refuse(step.RefuseState, "not now")
+			}
+			at := r.minute()
+			_, err := r.do(cmd(run.Lease))
+			if l := r.c.leases.Get(run.Lease); refuses == (err == nil) || l.Desire == market.DesireRun {
+				t.Fatalf("%T: %+v, %v", cmd(run.Lease), l, err)
+			}
+			before := r.c.leases.Get(run.Lease).Minutes
+			r.pass(30)
+			l := r.c.leases.Get(run.Lease)
+			if l.Minutes > before+2 || l.Bill.Last > at+1 {
+				t.Errorf("%T, refused %v: %d minutes were signed for before, %d after, the last %d after the order", cmd(run.Lease), refuses, before, l.Minutes, l.Bill.Last-at)
+			}
+			if _, removes := cmd(run.Lease).(Remove); removes && !refuses && r.bank.closed != 1 {
+				t.Errorf("%d times closed at the bank, want once", r.bank.closed)
+			}
+		}
 	}
 }
 

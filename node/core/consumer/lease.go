@@ -279,7 +279,9 @@ func (c *Consumer) alive(ctx *step.Context, lease wire.ID, nonce uint64, sent me
 	if l.Pending != nil && body.Command >= l.Pending.Seq {
 		c.carriedOut(ctx, l, w, l.Pending.Seq)
 	}
-	c.attend(ctx, l, rep, sent)
+	if p := l.Pending; p == nil || p.Order == market.CommandStart || p.Order == market.CommandRevoke || sent < p.At {
+		c.attend(ctx, l, rep, sent) // whoever answers, and does not take the order to stop, is not paid for what goes on
+	}
 	for _, n := range step.FindAll[market.Notice](r.Objects) {
 		if n.By() == l.Host && n.Value().Lease == lease && n.Value().Reason == market.ReasonOutbid {
 			l.Winner = ledger.Rate(min(n.Value().Rate, 1<<62))

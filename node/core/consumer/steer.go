@@ -145,7 +145,7 @@ func (c *Consumer) tickCommand(ctx *step.Context, l *Lease, w *watch, wake *alar
 		return
 	}
 	if l.Pending.Order == market.CommandRemove && l.Close.IsZero() {
-		if at := max(l.Pending.At, l.Heard) + span(ctx, goneAfter); ctx.Now < at {
+		if at := l.Pending.At + span(ctx, goneAfter); ctx.Now < at { // whether it is silent or only hears no orders
 			wake.at(at)
 		} else {
 			c.closeLease(ctx, l)
@@ -276,9 +276,12 @@ func (c *Consumer) carriedOut(ctx *step.Context, l *Lease, w *watch, seq uint64)
 func (c *Consumer) dropCommand(ctx *step.Context, l *Lease, w *watch, p *step.Problem) {
 	order := l.Pending.Order
 	l.Pending = nil
-	if order == market.CommandStart {
+	switch order {
+	case market.CommandStart:
 		l.Desire = market.DesireStop
 		l.Orders -= min(l.Orders, 1)
+	case market.CommandStop, market.CommandRemove:
+		l.StopMinute = ctx.Clock.Minute(ctx.Now + skew(ctx)) // it may say no, and knows all the same
 	}
 	c.leases.Touch(l.ID)
 	if len(w.waiters) == 0 {
@@ -297,5 +300,5 @@ func (c *Consumer) closeLease(ctx *step.Context, l *Lease) {
 	}
 	l.Close = wire.Draft(ledger.Close{Consumer: ctx.Self, Lease: l.ID, Reservation: l.Reservation, Total: l.Signed, At: ctx.Now})
 	c.leases.Touch(l.ID)
-	ctx.Notify("lease.closed", l.ID, c.nameOf(l)+": the host is gone; the bank is asked to release what is left")
+	ctx.Notify("lease.closed", l.ID, c.nameOf(l)+": the host is gone or takes no orders; the bank is asked to release what is left")
 }
