@@ -99,6 +99,7 @@ type Host struct {
 	goals     map[wire.ID]uint64                 // entry up to which a claim that has begun goes
 	pulls     map[wire.ID][2]int64               // bytes pulled and to pull
 	progress  map[wire.ID]member.Time
+	raised    map[wire.ID]bool // the bank was asked for more than a lease begins with
 	awaiting  map[uint64]func(*step.Context, step.Response)
 	retry     map[wire.ID]member.Time // of settlements and reservations
 	abandoned map[identity.Address]abandon
@@ -133,7 +134,7 @@ func New(w World) *Host {
 		blames: step.NewCell[[]blame]("blames"), off: step.NewCell[market.Answered]("engine-off"), away: step.NewCell[market.Answered]("node-off"),
 		past:   step.NewCell[member.Time]("host-past"),
 		engine: true, unseen: map[wire.ID]bool{}, sighted: map[wire.ID]sighting{}, attended: map[wire.ID]member.Time{}, pulls: map[wire.ID][2]int64{},
-		progress: map[wire.ID]member.Time{},
+		progress: map[wire.ID]member.Time{}, raised: map[wire.ID]bool{},
 		awaiting: map[uint64]func(*step.Context, step.Response){}, retry: map[wire.ID]member.Time{},
 		abandoned: map[identity.Address]abandon{}, touched: map[wire.ID]bool{},
 	}

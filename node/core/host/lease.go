@@ -453,6 +453,7 @@ func (h *Host) end(ctx *step.Context, id wire.ID, l *lease, why market.Reason) {
 	delete(h.pulls, id)
 	delete(h.progress, id)
 	delete(h.sighted, id)
+	delete(h.raised, id)
 	h.want(ctx, id, l)
 }
 

@@ -138,6 +138,29 @@ func TestSilentBankKeepsNoPodRunningForLong(t *testing.T) {
 	}
 }
 
+// A bank that has raised a reservation may be gone before it is used up: the host fetches the newer one in good time.
+func TestRaisedReservationIsFetchedEarly(t *testing.T) {
+	b := open(t)
+	d := b.newDeal(wire.ID{1}, "alice", market.OnDemand, 600_000_000)
+	asked := 0
+	b.banker = func(s step.Send, r *step.Response) {
+		if step.Op(s.Frame.Op) == step.OpRefresh {
+			asked++
+			d.res.Seq, d.res.Cap = 2, 24*600_000_000
+			r.Objects = []wire.AnyVerified{seal(b, operator, d.res)}
+		}
+	}
+	b.must(b.request(d))
+	b.must(b.accept(d))
+	b.up(d.id)
+	b.to(noon + 5*member.Hour/60)
+	b.bankAway, b.banker = true, nil
+	b.to(noon + 5*member.Hour)
+	if e := b.earning(); e.State != market.StateRunning || asked != 1 {
+		t.Errorf("after five hours without its bank the lease is %v (%v); the bank was asked %d times", e.State, e.Reason, asked)
+	}
+}
+
 // A node that was suspended closes minutes that nobody attended before it looks at the lease's limits.
 func TestMinutesThatAreNotBilledUseUpNoLimit(t *testing.T) {
 	b := open(t)
