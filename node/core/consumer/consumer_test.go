@@ -91,10 +91,11 @@ func TestPlanTellsWhatRunWillCost(t *testing.T) {
 	}
 	pr := v.(Proposal)
 	run.MaxRate, run.Host = pr.Rate, pr.Host
-	got := mustRun(t, r, run)
+	mustRun(t, r, run)
+	set := r.view(run.Lease).Cap
 	r.pass(3)
-	got = r.view(run.Lease)
-	if got.Rate != pr.Rate || got.Tariff != pr.Tariff || got.PerHour != pr.PerHour || got.Cap != pr.Reserve || !pr.BankKnown || pr.FundsFor <= 0 || pr.Offers != 2 {
+	got := r.view(run.Lease)
+	if got.Rate != pr.Rate || got.Tariff != pr.Tariff || got.PerHour != pr.PerHour || set != pr.Reserve || !pr.BankKnown || pr.FundsFor <= 0 || pr.Offers != 2 {
 		t.Fatalf("proposed %+v, got %+v", pr, got)
 	}
 	p.Budget = ledger.Credit / 10
@@ -565,6 +566,27 @@ func TestReservationIsRaisedBeforeItIsUsedUp(t *testing.T) {
 	v := r.view(run.Lease)
 	if v.Refused != nil || v.Vouched != v.Owed || v.Minutes < 85 || v.Cap <= v.Owed {
 		t.Fatalf("after 90 minutes: %+v", v)
+	}
+}
+
+// What the bank has raised meanwhile is fetched as soon as a pod runs, so that the bank may be gone afterwards.
+func TestRaisedReservationIsFetchedEarly(t *testing.T) {
+	r := newRig(t)
+	run := order(1)
+	mustRun(t, r, run)
+	before := r.view(run.Lease).Cap
+	r.bank.down = true
+	r.pass(3)
+	r.bank.down = false
+	r.pass(3) // the first answer was that it is busy
+	r.bank.down = true
+	v := r.view(run.Lease)
+	if v.Cap <= before || r.hosts[0].sent[step.OpRaise] != 1 {
+		t.Fatalf("set aside were %v, and are %v; the host was told %d times", before, v.Cap, r.hosts[0].sent[step.OpRaise])
+	}
+	r.pass(60)
+	if w := r.view(run.Lease); w.Vouched <= before || w.Refused != nil {
+		t.Fatalf("an hour later %v are signed, no more than the %v of the start", w.Vouched, before)
 	}
 }
 

@@ -102,6 +102,7 @@ type watch struct {
 	order    retry
 	ready    bool // a start has its reservation
 	raise    retry
+	raised   bool // the bank has said what it sets aside beyond the first hour
 	receipt  retry
 	closing  retry
 	voucher  bool // one is out

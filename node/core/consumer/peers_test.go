@@ -242,7 +242,9 @@ func (h *fakeHost) obey(s step.Send) ([]wire.Object, any, *step.Refusal) {
 		l.command = c.Seq
 		switch c.Order {
 		case market.CommandStop:
-			l.stopAt, l.state, l.reason = h.r.now, market.StateStopped, market.ReasonConsumer
+			if l.stopAt == 0 {
+				l.stopAt, l.state, l.reason = h.r.now, market.StateStopped, market.ReasonConsumer
+			}
 		case market.CommandStart:
 			if h.owesMinimum(l, h.minute()) {
 				l.lapse = &lapsed{h.minute(), l.said, l.start}

@@ -26,6 +26,9 @@ func (c *Consumer) takeReservation(ctx *step.Context, l *Lease, objects []wire.A
 func (c *Consumer) tickRaise(ctx *step.Context, l *Lease, w *watch, wake *alarm) {
 	owed := l.Place.Meter.Owed()
 	near := l.State.Up() && !c.covers(ctx, l, ctx.Policy.ReserveLeast)
+	if l.State == market.StateRunning && !w.raised && !c.covers(ctx, l, ctx.Policy.ReserveAhead/2) {
+		near = true // what the bank has raised since the start counts only for who has it when the bank is away
+	}
 	if l.Done || l.Refused != nil || !near && owed <= l.Cap {
 		return
 	}
@@ -43,6 +46,7 @@ func (c *Consumer) tickRaise(ctx *step.Context, l *Lease, w *watch, wake *alarm)
 		if r.Err != nil {
 			return
 		}
+		w.raised = true
 		if c.takeReservation(ctx, l, r.Objects) {
 			w.raise.n = 0
 			c.ask(ctx, toHost(l.Host, step.OpRaise, nil, l.Reserved), func(*step.Context, step.Response) {})

@@ -34,6 +34,14 @@ func (h *Host) Tallies(slotSeconds int64) []Tally {
 	return out
 }
 
+// Cap is what the newest reservation of a lease that this host holds sets aside.
+func (h *Host) Cap(lease wire.ID) ledger.Amount {
+	if l := h.leases.Get(lease); l != nil {
+		return l.Reservation.Cap
+	}
+	return 0
+}
+
 // Contract is the terms of a lease and the certificate that its usage chain begins with.
 func (h *Host) Contract(lease wire.ID) (market.Terms, wire.Object, bool) {
 	l := h.leases.Get(lease)

@@ -62,7 +62,6 @@ func (h *Host) limit(ctx *step.Context, id wire.ID, l *lease) {
 	case short || h.short(ctx, l, p.ReserveOpen/2, 7*member.Day):
 		h.refresh(ctx, id, l)
 	case !h.raised[id] && h.short(ctx, l, p.ReserveAhead/2, 0): // what the bank has raised meanwhile counts only for who has it
-		h.raised[id] = true
 		h.refresh(ctx, id, l)
 	case l.Asked != 0:
 		l.Asked = 0

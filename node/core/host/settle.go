@@ -186,6 +186,7 @@ func (h *Host) refresh(ctx *step.Context, id wire.ID, l *lease) {
 		shown = []wire.Object{l.Voucher, l.Paid}
 	}
 	h.ask(ctx, l.Reservation.Operator, step.OpRefresh, step.LeaseBody{Lease: id}, func(ctx *step.Context, r step.Response) {
+		h.raised[id] = h.raised[id] || r.Err == nil
 		if l := h.leases.Get(id); (r.Err == nil || r.Err.Refusal != nil) && l.Start == start {
 			l.Asked, l.Told = 0, ctx.Minute()
 			h.touch(id)
