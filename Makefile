@@ -31,8 +31,8 @@ lint: ## gofmt, vet, the rules of cmd/tidy, and the linters that go.mod names
 		if go tool -n $$tool >/dev/null 2>&1; then echo "go tool $$tool ./..."; go tool $$tool ./... || exit 1; fi; \
 	done
 
-sim: ## simulated markets: make sim SEEDS=1000
-	$(in) go test ./simnet -run '^TestSeeds$$' -count=1 -timeout 0 -v -seeds=$(SEEDS)
+sim: ## simulated markets, with cheats and without: make sim SEEDS=1000
+	$(in) go test ./simnet -run '^(TestSeeds|TestCheatsOneByOne|TestCheatsTogether|TestBankGoneForThirtyHours)$$' -count=1 -timeout 0 -v -seeds=$(SEEDS)
 
 torture: ## crash points, power cuts, flipped bits, full disks, old backups: long campaigns, a line of figures each
 	@.ci/setup test

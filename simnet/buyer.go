@@ -21,7 +21,7 @@ type buyer struct {
 	rich     bool
 	orders   int
 	failed   int
-	busy     bool
+	idle     bool // it wants nothing by itself
 }
 
 func newBuyer(n *node) *buyer {
@@ -39,21 +39,26 @@ func (b *buyer) again(after member.Time) {
 	b.n.w.plan(b.n.w.now+after, "buyer", b.n.index, b.act)
 }
 
-// deposit has the operator book money. While it is down, the same reference is booked later.
+// deposit has the operator book money.
 func (b *buyer) deposit() {
-	b.deposits++
 	credits := ledger.Amount(10 + b.rnd.IntN(8))
 	if b.rich {
 		credits = ledger.Amount(50 + b.rnd.IntN(400))
 	}
-	b.book(operator.Deposit{Addr: b.n.addr.String(), Amount: credits * ledger.Credit, Ref: fmt.Sprintf("%s-%d", b.n.name, b.deposits)})
+	b.pay(credits * ledger.Credit)
+}
+
+// pay is one payment to the operator. While that is down, the same reference is booked later.
+func (b *buyer) pay(a ledger.Amount) {
+	b.deposits++
+	b.book(operator.Deposit{Addr: b.n.addr.String(), Amount: a, Ref: fmt.Sprintf("%s-%d", b.n.name, b.deposits)})
 }
 
 func (b *buyer) book(d operator.Deposit) {
 	w, op := b.n.w, b.n.w.nodes[0]
 	done := false
 	op.local(d, func(_ any, err error) {
-		if done = !resting(err); done && err != nil {
+		if done = !resting(err); done && err != nil && !b.n.crooked() {
 			w.broken(op, "setup", "a deposit: %v", err)
 		}
 	})
@@ -70,7 +75,11 @@ func (b *buyer) act() {
 		return
 	}
 	b.again(member.Second + b.rnd.about(6*minute))
-	if !b.n.up {
+	if r := b.n.rogue; r != nil && r.act != nil {
+		r.act(b)
+		return
+	}
+	if !b.n.up || b.idle {
 		return
 	}
 	b.n.local(consumer.List{}, func(v any, err error) {
@@ -111,7 +120,7 @@ func (b *buyer) command(v consumer.View) {
 		case p < 0.6:
 			cmd = consumer.Remove{Lease: v.Lease}
 		}
-	case p < 0.02:
+	case p < 0.02, v.State == "accepting" && p < 0.3 && len(b.n.w.rogues) > 0: // a host that says nothing is given up
 		cmd = consumer.Remove{Lease: v.Lease}
 	}
 	if cmd != nil {
@@ -120,8 +129,39 @@ func (b *buyer) command(v consumer.View) {
 }
 
 // order plans and runs a pod.
-func (b *buyer) order() {
+func (b *buyer) order() { b.buy(b.wish()) }
+
+// plain orders a pod that runs until it is told to stop, and then ends at once.
+func (b *buyer) plain() {
 	r := b.wish()
+	r.Type, r.Minutes, r.Budget, r.OnEnd, r.GPUs = market.OnDemand, 0, 0, 0, 1
+	r.Spec.Image = "registry.example/app@sha256:" + strings.Repeat(fmt.Sprint(1+b.n.index%5), 64)
+	r.Spec.Command = program{}.command()
+	b.buy(r)
+}
+
+// beg gives all but the money for an hour of a plain pod with a volume to the operator, and orders that.
+func (b *buyer) beg() {
+	r := b.wish()
+	r.Type, r.Minutes, r.Budget, r.OnEnd, r.GPUs = market.OnDemand, 0, 0, market.OnEndStop, 1
+	r.Spec.Image, r.Spec.Command = "registry.example/app@sha256:"+strings.Repeat("1", 64), program{}.command()
+	r.Spec.Volume, r.Spec.Mount = 10<<30, "/workspace"
+	p := consumer.Plan{Type: r.Type, Query: r.Query, GPUs: r.GPUs, Disk: r.Spec.Disk, Volume: r.Spec.Volume, Simulated: true}
+	b.n.local(p, func(v any, err error) {
+		pr, ok := v.(consumer.Proposal)
+		if err != nil || !ok || !pr.BankKnown {
+			return
+		}
+		g := consumer.Give{ID: b.rnd.id(), To: b.n.w.nodes[0].addr, Amount: pr.Available - pr.Reserve - pr.Reserve/50}
+		b.n.local(g, func(_ any, err error) {
+			if err == nil {
+				b.buy(r)
+			}
+		})
+	})
+}
+
+func (b *buyer) buy(r consumer.Run) {
 	p := consumer.Plan{Type: r.Type, Query: r.Query, GPUs: r.GPUs, MaxRate: 0, Disk: r.Spec.Disk, Volume: r.Spec.Volume, Minutes: r.Minutes, Budget: r.Budget, Simulated: true}
 	b.n.local(p, func(v any, err error) {
 		if err != nil {
@@ -188,7 +228,9 @@ func (b *buyer) wish() consumer.Run {
 	if r.chance(0.3) {
 		run.OnEnd = market.OnEndRemove
 	}
-	run.Away.Off = r.chance(0.4)
+	if run.Away.Off = r.chance(0.4); len(b.n.w.rogues) > 0 {
+		run.Away.Off = true // what mandates add to cheats is not played yet: see Cheat
+	}
 	return run
 }
 

@@ -29,6 +29,7 @@ type checker struct {
 	vouched map[wire.ID]ledger.Amount // by reservation: the highest voucher that its consumer has made durable
 	outbid  map[wire.ID]bool          // it is being displaced
 	known   map[identity.Address]uint64
+	claims  *claims
 	replay  *ledger.Replay // of the bank's journal, as far as it is durable
 	tree    audit.Tree     // over the same entries
 }
@@ -61,7 +62,7 @@ func newChecker(w *world) *checker {
 	return &checker{
 		w: w, grace: map[identity.Address]member.Time{}, logs: map[identity.Address]*market.Follower{}, tables: map[identity.Address]*market.Table{},
 		chains: map[wire.ID]*chain{}, entries: map[entryKey]owed{}, ran: map[gpuMinute]wire.ID{}, vouched: map[wire.ID]ledger.Amount{},
-		outbid: map[wire.ID]bool{}, known: map[identity.Address]uint64{},
+		outbid: map[wire.ID]bool{}, known: map[identity.Address]uint64{}, claims: newClaims(w),
 	}
 }
 
@@ -101,7 +102,7 @@ func (c *checker) stepped(n *node, out *step.Out) {
 			c.convinced(t)
 			continue
 		}
-		if p, bad := alarms[t.Type]; bad && !(t.Type == "settle.refused" && c.closed(t.Lease)) {
+		if p, bad := alarms[t.Type]; bad && !n.crooked() && !c.crooked(t.Lease) && !(t.Type == "settle.refused" && c.closed(t.Lease)) {
 			c.w.broken(n, p, "%s: %s", t.Type, t.Text)
 		}
 	}
@@ -131,6 +132,9 @@ func (c *checker) settled(n *node, id wire.ID) {
 	h, ok := b.Hold(id)
 	if !ok {
 		return
+	}
+	if !h.Open() {
+		c.claims.released(h.Reservation.Lease)
 	}
 	most := min(h.Reservation.Cap, max(h.Voucher.Total, h.Chain.Amount()))
 	claimed := c.entries[entryKey{h.Reservation.Lease, h.Chain.Place.Seq}].total // by the chain, proven or not
@@ -210,6 +214,7 @@ func (c *checker) logged(n *node, r step.Row) {
 	if err := f.Follow(e); err != nil {
 		c.w.broken(n, "M5", "the lease log: %v", err)
 	}
+	c.claims.logged(n, e)
 	if e.Entry == market.EntryState {
 		c.outbid[e.Lease] = e.State == market.StateStopping && e.Reason == market.ReasonOutbid
 		if e.State == market.StateOutbid {
@@ -275,7 +280,7 @@ func (c *checker) used(n *node, r step.Row) {
 		c.w.broken(n, "L5", "entry %d of lease %s is under other terms", u.Seq, u.Lease.Short())
 	}
 	if u.Status == ledger.StatusUnattended {
-		if ch.unattended+1 == u.First && c.w.now-n.host.lastDown > 5*minute {
+		if ch.unattended+1 == u.First && !n.crooked() && c.w.now-n.host.lastDown > 5*minute {
 			c.w.broken(n, "L7", "lease %s ran through two minutes that nobody attended, up to %d", u.Lease.Short(), u.First)
 		}
 		ch.unattended = u.First
@@ -283,6 +288,7 @@ func (c *checker) used(n *node, r step.Row) {
 	ch.place, ch.final = next, u.Final
 	c.entries[entryKey{u.Lease, u.Seq}] = owed{ref, next.Meter.Owed()}
 	c.count(u)
+	c.claims.used(n, u, next.Meter.Owed())
 	if u.Status == ledger.StatusRunning && u.Billable != 0 {
 		for _, g := range u.GPUs {
 			k := gpuMinute{g, u.First}
@@ -341,6 +347,7 @@ func (c *checker) accepted(n *node, r step.Row) {
 		c.w.broken(n, "L5", "entry %d of lease %s is not what its host has", u.Seq, u.Lease.Short())
 	}
 	c.truth(n, c.w.byAddr[u.Host], u)
+	c.claims.accepted(n, u)
 }
 
 // signed checks a voucher.
@@ -357,6 +364,7 @@ func (c *checker) signed(n *node, r step.Row) {
 		c.w.broken(n, "L4", "a voucher of %s after one of %s", v.Total.Text(), c.vouched[v.Reservation].Text())
 	}
 	c.vouched[v.Reservation] = v.Total
+	c.claims.paid(n, v)
 }
 
 // killed checks M4 when a pod gets SIGKILL.
@@ -376,6 +384,7 @@ func (c *checker) killed(n *node, k *container) {
 // full checks everything that is too dear to be checked after each step.
 func (c *checker) full() {
 	c.journals()
+	c.claims.minute()
 	for _, n := range c.w.nodes {
 		if !n.up {
 			continue
@@ -396,11 +405,11 @@ func (c *checker) full() {
 func (c *checker) offersKnown() {
 	for _, h := range c.w.nodes {
 		f, ok := h.core.Observer().Offer(h.addr)
-		if h.host == nil || !ok {
+		if h.host == nil || !ok || h.crooked() {
 			continue
 		}
 		for _, n := range c.w.nodes {
-			if g, ok := n.core.Observer().Offer(h.addr); (!ok || g.Seq < f.Seq) && f.At < h.clock()-minute && f.Live(h.clock()) {
+			if g, ok := n.core.Observer().Offer(h.addr); !n.crooked() && (!ok || g.Seq < f.Seq) && f.At < h.clock()-minute && f.Live(h.clock()) {
 				c.w.broken(n, "N2", "%s does not know offer %d of %s (but %d), %v after it was published", n.name, f.Seq, h.name, g.Seq, (h.clock() - f.At).Span())
 			}
 		}
@@ -413,15 +422,21 @@ func (c *checker) ended() {
 		if c.w.failure != nil {
 			return
 		}
+		if n.crooked() {
+			continue
+		}
 		if n.host != nil {
 			for _, t := range n.core.Host().Tallies(c.w.charter.Clock().Seconds()) {
-				c.endedOne(n, t, c.closed(t.Lease))
+				c.endedOne(n, t, c.closed(t.Lease) || c.crooked(t.Lease))
 			}
 			continue
 		}
 		if left := n.core.Consumer().Unfinished(); len(left) > 0 && c.w.failure == nil {
 			// A Close takes longer, and the last receipt is asked for less and less often.
 			left = slices.DeleteFunc(left, func(s string) bool { return strings.HasPrefix(s, "order") || strings.Contains(s, "final true") })
+			if len(c.w.rogues) > 0 {
+				left = nil // who rents of a cheat may have to wait for the bank
+			}
 			if len(left) > 0 {
 				c.w.broken(n, "N2", "not finished: %s", strings.Join(left, "; "))
 			}
@@ -436,9 +451,19 @@ func (c *checker) endedOne(n *node, t host.Tally, closed bool) {
 	case t.State != market.StateEnded || !t.Done:
 		c.w.broken(n, "N2", "lease %s is %v (%v), settled for good: %v; owed %s, vouched %s, settled %s", t.Lease.Short(), t.State, t.Reason, t.Done,
 			t.Owed.Text(), t.Vouched.Text(), t.Settled.Text())
+	case c.crooked(t.Lease):
+		if m, tooMany := c.claims.unpaid(t); tooMany {
+			c.w.broken(n, "L7", "the host of lease %s is left with %d billed minutes that nobody pays", t.Lease.Short(), m)
+		}
 	case t.Owed-t.Settled > t.Minute:
 		c.w.broken(n, "L7", "the host of lease %s is owed %s and was paid %s; a minute costs %s", t.Lease.Short(), t.Owed.Text(), t.Settled.Text(), t.Minute.Text())
 	}
+}
+
+// crooked reports whether one of the two sides of a lease cheats, or the word between them is kept back.
+func (c *checker) crooked(lease wire.ID) bool {
+	l := c.claims.lives[lease]
+	return l != nil && (l.host.crooked() || l.consumer.crooked() || l.host.rogue != nil && l.host.rogue.odd[lease])
 }
 
 // closed reports whether the consumer of a lease has closed it at the bank, because its host could not be reached.
@@ -462,6 +487,9 @@ func (c *checker) released() {
 				h, _ := b.Hold(open[0])
 				c.w.broken(n, "N2", "%d reservations are still open, the first is %s of lease %s at %s, close at %v", len(open), h.Reservation.ID.Short(), h.Reservation.Lease.Short(), c.w.byAddr[h.Reservation.Host].name, h.CloseAt)
 			}
+		}
+		if n.crooked() {
+			continue
 		}
 		if left := n.core.Consumer().Unfinished(); len(left) > 0 {
 			c.w.broken(n, "N2", "not finished: %s", strings.Join(left, "; "))

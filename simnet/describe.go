@@ -72,7 +72,7 @@ func describe(v wire.AnyVerified) string {
 func describeMessage(m wire.Message) string {
 	switch m := m.(type) {
 	case ledger.Usage:
-		return fmt.Sprintf("usage %s #%d %d+%d %v bits %b numerator %d final %v", m.Lease.Short(), m.Seq, m.First, m.Count, m.Status, m.Billable, m.Numerator, m.Final)
+		return fmt.Sprintf("usage %s #%d %d+%d %v %v bits %b numerator %d final %v", m.Lease.Short(), m.Seq, m.First, m.Count, m.Status, m.Basis, m.Billable, m.Numerator, m.Final)
 	case ledger.Voucher:
 		return fmt.Sprintf("voucher %s #%d %s", m.Lease.Short(), m.Seq, m.Total.Text())
 	case market.LogEntry:

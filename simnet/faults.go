@@ -59,7 +59,7 @@ func (w *world) planReturn(n *node) {
 		down = w.faults.between(minute, 6*minute)
 	}
 	w.plan(w.now+down, "start", n.index, func() {
-		if !n.up {
+		if !n.up && w.now >= n.away {
 			n.boot()
 		}
 	})
@@ -130,6 +130,7 @@ func (w *world) planPartition() {
 				n.group = group
 			}
 		}
+		w.regroup()
 		w.plan(w.now+w.faults.between(2*member.Second, 8*member.Second), "partition", -1, w.dropAcross)
 		lasts := w.faults.between(5*member.Second, 3*minute)
 		if w.faults.chance(0.2) {
@@ -141,6 +142,7 @@ func (w *world) planPartition() {
 					n.group = 0
 				}
 			}
+			w.regroup()
 		})
 		w.planPartition()
 	})

@@ -48,6 +48,8 @@ type container struct {
 	killed  member.Time
 	promise member.Time // grace that was asked for with it
 	gone    bool        // lost or removed
+	cut     bool        // ended by a cheat
+	ride    *ride       // what claims know of it
 }
 
 // A program is what a pod runs, written in its command so that every run does the same.
@@ -131,6 +133,7 @@ func (m *machine) run(c *container) {
 			}
 		}
 	}
+	m.n.w.check.claims.started(m.n, c)
 	if c.program.life > 0 {
 		m.after(c.program.life, "exit", func() { m.end(c, c.program.code) })
 	}
@@ -146,6 +149,7 @@ func (m *machine) end(c *container, code int32) {
 		return
 	}
 	c.state, c.finished, c.exit = plan.Exited, m.n.clock(), code
+	m.n.w.check.claims.ended(c, false)
 	m.hint(c.lease)
 }
 
@@ -192,6 +196,7 @@ func (m *machine) powerCut() {
 		for _, c := range list {
 			if c.state == plan.Running {
 				c.finished = m.n.clock()
+				m.n.w.check.claims.ended(c, true)
 			}
 			c.gone = true
 		}

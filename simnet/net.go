@@ -259,6 +259,7 @@ func refused(r *step.Refusal) *step.Failure {
 func (n *node) send(s step.Send) {
 	n.w.stats.Requests++
 	n.sends[s.ID] = true
+	n.w.check.claims.sent(n, &s)
 	epoch := n.epoch
 	done := func(r step.Response) {
 		if n.epoch == epoch && n.sends[s.ID] {
@@ -273,6 +274,7 @@ func (n *node) send(s step.Send) {
 	}
 	to := n.w.byAddr[s.To]
 	switch {
+	case n.rogue != nil && n.rogue.mute != nil && n.rogue.mute(&s):
 	case to == n:
 		n.later(1, "self", func() { n.ask(n, s, done) })
 	case to == nil || !n.book[s.To] && !n.w.linked(n, to):
@@ -340,6 +342,19 @@ func (n *node) response(r step.Reply) step.Response {
 
 // serve answers a peer through the core. then is called when the answer is durable.
 func (n *node) serve(from *node, proto step.Protocol, f wire.Frame, then func(step.Reply)) {
+	if r := n.rogue; r != nil {
+		if r.deaf != nil && r.deaf(proto, f) {
+			return
+		}
+		if r.hush != nil && proto == step.ProtoLease {
+			speak := then
+			then = func(a step.Reply) {
+				if !r.hush(from, f, &a) {
+					speak(a)
+				}
+			}
+		}
+	}
 	objects, err := n.w.notary.open(n.core.Market(), f.Objects)
 	if err != nil {
 		n.w.broken(n, "N1", "an honest request does not verify: %v", err)

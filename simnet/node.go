@@ -23,8 +23,11 @@ type node struct {
 	sign  signer
 	skew  member.Time // its clock minus the world's
 	disk  *disk
-	host  *machine // of a host: the computer with its GPUs and containers
-	group int      // of a partition: only nodes of one group reach each other
+	host  *machine    // of a host: the computer with its GPUs and containers
+	group int         // of a partition: only nodes of one group reach each other
+	alone member.Time // since when it reaches nobody; 0: it reaches somebody
+	rogue *rogue      // of one that cheats
+	away  member.Time // it is not started again before
 
 	// What follows is of one run of the node.
 	up      bool
@@ -68,6 +71,7 @@ func (n *node) later(after member.Time, what label, do func()) {
 
 // boot starts the node from its disk, and checks that a core made of it is what the disk holds.
 func (n *node) boot() {
+	n.w.check.claims.booted(n)
 	c, err := core.Load(n.addr, func(yield func(k, v []byte) error) error { return state(n.disk.rows, yield) })
 	if err != nil {
 		n.w.broken(n, "L6", "the store does not load: %v", err)

@@ -86,7 +86,7 @@ func (w *world) found(op *node, testnet bool, rnd lots) {
 	p := member.DefaultPolicy(op.addr, op.clock())
 	p.Fee = uint32(rnd.IntN(3) * 25_000)
 	p.MinReliability = 0 // hosts that crash for the sake of it should find buyers
-	p.CloseAfter, p.DataHold = closeAfter, 10
+	p.CloseAfter, p.DataHold = closeAfter, dataHold
 	p.Bootstrap = []string{"/ip4/10.0.0.0/tcp/4001"}
 	w.notary.market = w.charter.Market()
 	op.local(observer.Found{Charter: w.charter, Policy: p, Alias: "bank"}, func(_ any, err error) {

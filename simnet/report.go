@@ -39,6 +39,8 @@ type Report struct {
 	Settled   ledger.Amount    `json:"settled"`
 	Fees      ledger.Amount    `json:"fees"`
 	Unpaid    ledger.Amount    `json:"unpaid"` // owed by the usage chains and never settled
+	Cheats    []Tally          `json:"cheats,omitempty"`
+	WorstFree time.Duration    `json:"worstFreeNanos"` // the most that one start of a pod had for nothing, beyond what is free for everybody
 }
 
 // Ratio is how many virtual seconds one second of the wall clock takes.
@@ -75,6 +77,7 @@ func (w *world) finish() {
 			r.Ended[why]++
 		}
 	}
+	w.check.claims.finish()
 	for _, b := range w.buyers {
 		r.Orders += b.orders
 		r.Refused += b.failed

@@ -8,6 +8,11 @@
 // cannot be started, until their money runs out. Nodes crash at any step and at any moment, with what was not yet durable
 // lost, alone or with their machine.
 //
+// Some of the nodes may cheat, each in one way (Options.Cheats): they refuse vouchers, fall silent, hold GPUs for nothing, kill young
+// pods, hear no orders to stop, keep certificates back, set their clocks, send what is wrong. A cheat stands around the core that
+// everybody runs. What honest nodes are promised whatever others do is checked beside the promises (claim.go), and the report
+// tells of each cheat how often it was tried, what it got and what it cost others.
+//
 // All randomness comes from the seed, through a stream for each part of the world, so a seed is a whole history: it gives
 // the same trace hash every time, and a failure is found again by its number alone.
 //
@@ -78,6 +83,9 @@ type Options struct {
 	// Progress is called every ten virtual minutes; when it answers false, the run ends with ErrStopped. It may be nil.
 	Progress func(at, until time.Duration, r Report) bool
 
+	// Cheats are dealt to nodes by the seed, as far as there are nodes for them beside an honest host and consumer.
+	Cheats []Cheat
+
 	sabotage sabotage
 	rollback *rollback // homes are restored from old backups; nil: never
 }
@@ -137,6 +145,7 @@ type world struct {
 	trail   string // of a panic
 	charter member.Charter
 	buyers  []*buyer
+	rogues  []*rogue
 	calm    bool // no new demand
 	stopped bool
 }
@@ -213,6 +222,7 @@ func (w *world) run() {
 	demand := member.Time(math.Ceil(w.opt.Hours * float64(member.Hour)))
 	w.plan(w.now+minute, "minute", -1, w.everyMinute)
 	w.until(w.now + 3*minute)
+	w.cast()
 	w.checkJoined()
 	w.faulty = true
 	w.planFaults()
@@ -239,10 +249,11 @@ func (w *world) settleDown() {
 		if n.host != nil && n.host.down {
 			n.host.setDown(false)
 		}
-		if !n.up {
+		if n.away = 0; !n.up {
 			n.boot()
 		}
 	}
+	w.regroup()
 	w.until(w.now + 2*minute)
 	if w.opt.rollback != nil {
 		w.until(w.now + calmFor)
@@ -262,6 +273,7 @@ func (w *world) settleDown() {
 }
 
 const (
+	dataHold   = 10 // minutes for which data outlives its funds
 	closeAfter = 30 // minutes from a consumer's Close to the release of its reservation, in these worlds
 	calmFor    = 12 * minute
 )

@@ -21,12 +21,13 @@ func simCommand(e *env) *cobra.Command {
 
 func simRunCommand(e *env) *cobra.Command {
 	o := simnet.Options{}
-	faults := ""
+	faults, cheats := "", ""
 	c := &cobra.Command{
 		Use: "run", Short: "Run a whole market on a virtual clock, and check what was promised", Args: cobra.NoArgs,
 		Long: "Runs a market of one operator, some hosts and some consumers on a virtual clock, with lost and late messages, partitions and\n" +
-			"crashes, and checks after every event what the market promises. The same numbers give the same run. Needs no node and no home.",
-		Example: "  souk sim run --hosts 20 --consumers 30 --hours 24 --seed 7",
+			"crashes, and checks after every event what the market promises. The same numbers give the same run. Needs no node and no home.\n\n" +
+			"With --cheats some of the nodes do not keep to the rules, each in one of these ways: " + strings.Join(simnet.CheatNames(), ", ") + ".",
+		Example: "  souk sim run --hosts 20 --consumers 30 --hours 24 --seed 7\n  souk sim run --hosts 8 --consumers 10 --cheats all",
 		RunE: does(func(ctx context.Context, _ []string) error {
 			switch faults {
 			case "none":
@@ -37,6 +38,10 @@ func simRunCommand(e *env) *cobra.Command {
 			default:
 				return usageError("", "no faults %q; want none, light or heavy", faults)
 			}
+			var err error
+			if o.Cheats, err = simnet.ParseCheats(cheats); err != nil {
+				return usageError("", "%v", err)
+			}
 			return e.simulate(ctx, o)
 		}),
 	}
@@ -46,6 +51,7 @@ func simRunCommand(e *env) *cobra.Command {
 	f.Float64Var(&o.Hours, "hours", 2, "virtual hours of demand and faults; about two more follow until all is settled")
 	f.Uint64Var(&o.Seed, "seed", 1, "number of the run")
 	f.StringVar(&faults, "faults", "light", "what goes wrong: none, light or heavy")
+	f.StringVar(&cheats, "cheats", "none", "who cheats: all, none, or names with commas between them; as many as there are nodes for, one host and one consumer stay honest")
 	return c
 }
 
@@ -76,16 +82,20 @@ func (e *env) simulate(ctx context.Context, o simnet.Options) error {
 }
 
 func (e *env) showSimulation(r simnet.Report) error {
-	return e.one(r, r.Trace,
-		fact{"trace", r.Trace}, fact{"market", fmt.Sprintf("1 operator, %d hosts, %d consumers, seed %d", r.Hosts, r.Consumers, r.Seed)},
-		fact{"time", fmt.Sprintf("%s in %s, %.0f times as fast as a clock", hours(r.Virtual), r.Wall.Round(time.Millisecond), r.Ratio())},
-		fact{"events", fmt.Sprintf("%d, of which %d steps of cores; %d messages delivered, %d requests", r.Events, r.Steps, r.Messages, r.Requests)},
-		fact{"faults", fmt.Sprintf("%d crashes (%d of the machine), %d partitions, %d engine outages", r.Crashes, r.PowerCuts, r.Cuts, r.Outages)},
-		fact{"orders", fmt.Sprintf("%d, %d of which came to nothing", r.Orders, r.Refused)},
-		fact{"leases", fmt.Sprintf("%d, %d pods started, %d displaced; ended by %s", r.Leases, r.Starts, r.Displaced, counts(r.Ended))},
-		fact{"minutes", fmt.Sprintf("%d billed, %d free: %s", r.Billed, r.Free, counts(r.Minutes))},
-		fact{"deposited", r.Deposited.Text()}, fact{"settled", r.Settled.Text()}, fact{"fees", r.Fees.Text()}, fact{"never paid", r.Unpaid.Text()},
-		fact{"promises", "kept"})
+	facts := []fact{
+		{"trace", r.Trace}, {"market", fmt.Sprintf("1 operator, %d hosts, %d consumers, seed %d", r.Hosts, r.Consumers, r.Seed)},
+		{"time", fmt.Sprintf("%s in %s, %.0f times as fast as a clock", hours(r.Virtual), r.Wall.Round(time.Millisecond), r.Ratio())},
+		{"events", fmt.Sprintf("%d, of which %d steps of cores; %d messages delivered, %d requests", r.Events, r.Steps, r.Messages, r.Requests)},
+		{"faults", fmt.Sprintf("%d crashes (%d of the machine), %d partitions, %d engine outages", r.Crashes, r.PowerCuts, r.Cuts, r.Outages)},
+		{"orders", fmt.Sprintf("%d, %d of which came to nothing", r.Orders, r.Refused)},
+		{"leases", fmt.Sprintf("%d, %d pods started, %d displaced; ended by %s", r.Leases, r.Starts, r.Displaced, counts(r.Ended))},
+		{"minutes", fmt.Sprintf("%d billed, %d free: %s", r.Billed, r.Free, counts(r.Minutes))},
+		{"deposited", r.Deposited.Text()}, {"settled", r.Settled.Text()}, {"fees", r.Fees.Text()}, {"never paid", r.Unpaid.Text()},
+	}
+	for _, t := range r.Cheats {
+		facts = append(facts, fact{t.Cheat, t.Text()})
+	}
+	return e.one(r, r.Trace, append(facts, fact{"promises", "kept"})...)
 }
 
 // hours is a span of virtual time in hours and minutes.

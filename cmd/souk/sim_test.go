@@ -39,8 +39,19 @@ func TestSimRun(t *testing.T) {
 	}
 }
 
+// Whoever cheats is named, with what it came to.
+func TestSimRunCheats(t *testing.T) {
+	args := []string{"--hosts", "2", "--consumers", "2", "--hours", "1", "--seed", "3", "--faults", "none", "--cheats", "refused-voucher,early-kill"}
+	code, out, _ := simulated(t, args...)
+	for _, want := range []string{"refused-voucher", "early-kill", "unpaid", "consumer-"} {
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("exit %d, want %q in\n%s", code, want, out)
+		}
+	}
+}
+
 func TestSimRunUsage(t *testing.T) {
-	for _, args := range [][]string{{"--faults", "some"}, {"--hours", "0"}, {"--hosts", "-1"}} {
+	for _, args := range [][]string{{"--faults", "some"}, {"--hours", "0"}, {"--hosts", "-1"}, {"--cheats", "some"}} {
 		if code, _, err := simulated(t, args...); code != 2 {
 			t.Errorf("%v: exit %d, want 2: %s", args, code, err)
 		}
