@@ -136,6 +136,8 @@ func (c *Consumer) tickMandate(ctx *step.Context, l *Lease, w *watch, wake *alar
 	if l.Refused != nil {
 		if l.Pending == nil { // what it does not pay it does not let witnesses bring about either
 			c.issue(ctx, l, market.CommandRevoke, false)
+			t.Off = true
+			c.trusts.Touch(l.ID)
 		}
 		return
 	}

@@ -94,6 +94,10 @@ func TestMandatedMinutesWithoutProofAreRefused(t *testing.T) {
 			l.Mandate.MaxUnattended = 2
 			r.c.trusts.Touch(order(1).Lease)
 		}, CodeMandate},
+		"after a stop that the host has": {func(r *rig, _ *fakeHost) {
+			r.c.leases.Get(order(1).Lease).StopMinute = r.minute() + 2
+			r.c.leases.Touch(order(1).Lease)
+		}, CodeStopped},
 		"with no mandate": {func(r *rig, _ *fakeHost) { r.c.trusts.Delete(order(1).Lease) }, CodeMandate},
 	} {
 		r := newRig(t)
@@ -108,7 +112,7 @@ func TestMandatedMinutesWithoutProofAreRefused(t *testing.T) {
 		if v.Refused == nil || v.Refused.Code != c.code {
 			t.Errorf("%s: refused %+v, want %s", name, v.Refused, c.code)
 		}
-		if minute := ledger.Amount(v.PerHour)/60 + 1; v.Vouched > before+2*minute {
+		if minute := ledger.Amount(v.PerHour)/60 + 1; v.Vouched > before+4*minute {
 			t.Errorf("%s: vouched %s after %s", name, v.Vouched, before)
 		}
 	}
@@ -185,6 +189,20 @@ func TestOrderForASilentHostIsLodged(t *testing.T) {
 		if u := decode[ledger.Usage](r, e); u.Basis == ledger.BasisMandate && u.First > at {
 			t.Errorf("minute %d is signed for, the bank had the order in %d", u.First, at)
 		}
+	}
+}
+
+func TestStopThatAHostRefusesIsLodged(t *testing.T) {
+	r := newRig(t)
+	run, h := entrusted(r, 0)
+	h.refuse[step.OpCommand] = step.Refuse(step.RefuseWithdrawn, "not now")
+	if got, err := r.do(Stop{run.Lease}); err != nil || got.(Ordered).Done || len(r.bank.lodged) != 1 {
+		t.Fatalf("told %+v, %v; lodged %+v", got, err, r.bank.lodged)
+	}
+	delete(h.refuse, step.OpCommand)
+	r.pass(2)
+	if v := r.view(run.Lease); v.State != "stopped" || v.Pending != "" {
+		t.Fatalf("once it is taken: %s, pending %q", v.State, v.Pending)
 	}
 }
 

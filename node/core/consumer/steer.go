@@ -235,6 +235,10 @@ func (c *Consumer) sendCommand(ctx *step.Context, l *Lease, w *watch) {
 		case l.Pending.Order == market.CommandRemove && r.Err.Refusal.Code == step.RefuseUnknown:
 			c.closeLease(ctx, l) // the host knows nothing of it any more
 			c.carriedOut(ctx, l, w, seq)
+		case l.Pending.Order != market.CommandStart && r.Err.Refusal.Code != step.RefuseState && r.Err.Refusal.Code != step.RefuseUnknown:
+			// No host may say no to an end: the bank hears of it.
+			w.order.failed(ctx.Now, member.Second, max(ctx.Clock.Slot, 30*member.Second))
+			c.lodge(ctx, l, w)
 		case r.Err.Refusal.Code == step.RefuseUnpaid && l.Refused == nil && w.order.n < payTries:
 			// It wants what it has only now counted paid first: ask for the entries, sign, and order again.
 			w.order.failed(ctx.Now, member.Second, ctx.Clock.Slot)
