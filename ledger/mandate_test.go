@@ -171,6 +171,31 @@ func TestMandatePaysNothingElse(t *testing.T) {
 	}
 }
 
+func TestClaimsEndWithTheirReservation(t *testing.T) {
+	b, p := funded(t, "25"), policy()
+	r := open(t, b, 1, "0.60", "0.60")
+	l := newMandated()
+	l.running(3)
+	l.see(mandateMinute, mandateMinute+2)
+	_, _, err := b.Claim(p, l.claim(nil, 0, 2), r.RedeemBy)
+	refused(t, "after its redeem-by", err, ledger.CodeLate)
+	if _, err := b.Final(p, ledger.Final{Host: host, Lease: r.Lease, Reservation: r.ID}, nil, noon); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = b.Claim(p, l.claim(nil, 0, 3), noon)
+	refused(t, "after its release", err, ledger.CodeClosed)
+	audit(t, b)
+}
+
+// TestNoMandatePaysMoreThanADay without a voucher, whatever it says itself.
+func TestNoMandatePaysMoreThanADay(t *testing.T) {
+	m := newMandated().mandate
+	m.MaxUnattended = 1 << 40
+	if !m.Covers(mandateMinute+1440, mandateMinute, 0) || m.Covers(mandateMinute+1441, mandateMinute, 0) {
+		t.Error("it does not end with the 1,440th minute after the voucher")
+	}
+}
+
 func TestStorageIsPaidByTheTermsThemselves(t *testing.T) {
 	b, p := funded(t, "25"), policy()
 	open(t, b, 1, "0.60", "0.60")

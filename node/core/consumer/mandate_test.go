@@ -10,6 +10,7 @@ import (
 	"souk/node/core/table"
 	"souk/p2p/identity"
 	"souk/p2p/member"
+	"souk/p2p/wire"
 	"souk/reliability"
 )
 
@@ -114,6 +115,41 @@ func TestMandatedMinutesWithoutProofAreRefused(t *testing.T) {
 		}
 		if minute := ledger.Amount(v.PerHour)/60 + 1; v.Vouched > before+4*minute {
 			t.Errorf("%s: vouched %s after %s", name, v.Vouched, before)
+		}
+	}
+}
+
+// TestStorageAfterALodgedRemoveIsRefused: the host has the bank's receipts, and keeps the order to itself.
+func TestStorageAfterALodgedRemoveIsRefused(t *testing.T) {
+	for until, code := range map[member.Minute]Code{0: "", 1: CodeStopped} {
+		r := newRig(t)
+		run := order(1)
+		mustRun(t, r, run)
+		r.pass(4)
+		mustDo(t, r, Stop{run.Lease})
+		r.pass(2)
+		l, h := r.hosts[0].leases[run.Lease], r.hosts[0]
+		r.loseBack = func(s step.Send) bool { return step.Op(s.Frame.Op) == step.OpAlive }
+		h.receipts = map[member.Minute][]wire.Object{}
+		h.tamper = func(u *ledger.Usage) {
+			if u.Status == ledger.StatusHold {
+				rebill(l, u, ledger.StatusStopped, identity.Hash{})
+				c := reliability.Receipt{Witness: r.bank.self, Host: h.self, Minute: u.First, Answer: identity.Hash{1}}
+				o := r.seal(r.bank.self, c)
+				seen := reliability.NewTestimony(h.self, reliability.NewPanel(r.bank.self))
+				seen.Add(c, o.Ref(r.market))
+				u.Basis, u.Receipts, h.receipts[u.First] = ledger.BasisStorage, seen.Root(u.First, u.Billable), []wire.Object{o}
+			}
+		}
+		if until != 0 {
+			r.c.leases.Get(run.Lease).KeepUntil = r.minute() + until
+			r.c.leases.Touch(run.Lease)
+		}
+		r.pass(5)
+		r.loseBack = nil
+		r.pass(2)
+		if v := r.view(run.Lease); (v.Refused == nil) != (code == "") || v.Refused != nil && v.Refused.Code != code {
+			t.Errorf("ordered to be removed %d minutes in: refused %+v, want %q", until, v.Refused, code)
 		}
 	}
 }

@@ -339,10 +339,10 @@ func (r *rig) checkSigned(o wire.Object) {
 				continue
 			}
 			ran, answered := r.heard[v.Lease][u.First+i]
-			if u.Basis == ledger.BasisMandate {
-				h := r.host(v.Host)
-				if len(h.receipts[u.First]) != len(h.panel) {
-					r.t.Fatalf("a voucher pays minute %d, which not all witnesses saw", u.First)
+			h := r.host(v.Host)
+			if seen := len(h.receipts[u.First+i]); u.Basis == ledger.BasisMandate || u.Basis == ledger.BasisStorage && !answered {
+				if seen == 0 || u.Basis == ledger.BasisMandate && seen != len(h.panel) {
+					r.t.Fatalf("a voucher pays minute %d, which %d witnesses saw", u.First+i, seen)
 				}
 			} else if u.Status == ledger.StatusMinimum {
 				if starts[u.Start] {

@@ -138,6 +138,11 @@ func TestClaimsAreRefused(t *testing.T) {
 		"a mandate for another lease": {func(p *pod) { p.entrust(func(m *ledger.Mandate) { m.Lease = wire.ID{9} }) }, step.RefuseVoucher},
 		"by another host":             {func(p *pod) { p.host = stranger }, step.RefuseNotForYou},
 		"entries of another chain":    {func(p *pod) { p.entries = p.entries[1:] }, step.RefuseVoucher},
+		"entries under other terms": {func(p *pod) {
+			u := p.entries[2].(wire.Verified[ledger.Usage]).Value()
+			u.Terms = identity.Hash{9}
+			p.entries[2] = seal(p.b, p.host, u)
+		}, step.RefuseBadRequest},
 	} {
 		b := newBench(t, false)
 		p := b.running(3)
@@ -174,6 +179,9 @@ func TestLodgedOrderEndsTheMandateAndIsPassedOn(t *testing.T) {
 		}
 		if len(a.out.Sends) != 1 || a.out.Sends[0].To != p.res.Host || step.Op(a.out.Sends[0].Frame.Op) != step.OpCommand {
 			t.Fatalf("it is not passed on: %+v", a.out.Sends)
+		}
+		if b.o.Withholds(p.res.Host, p.first+1) {
+			t.Error("no receipt for the minute of the order, which is paid")
 		}
 		first := a
 		b.again(first, func() answer { return b.bank(p.by, step.OpLodge, nil, stop) })
