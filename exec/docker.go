@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/netip"
 	"strconv"
@@ -20,6 +21,7 @@ import (
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/client"
 
+	"souk/exec/fence"
 	"souk/exec/plan"
 )
 
@@ -29,11 +31,15 @@ const cdiSince = 25
 // DockerOptions are the host's choices for its engine.
 type DockerOptions struct {
 	Host    string // where the engine listens, as unix:///var/run/docker.sock; empty: as the environment says
-	Network string // network for pods; empty: bridge
-	Files   int64  // open files a process; 0: the engine's
 	Runtime string // OCI runtime; empty: the engine's default
-	DNS     []string
-	Public  bool // take images of registries on public addresses only
+	Public  bool   // take images of registries on public addresses only
+
+	DNS    []string       // resolvers of pods; empty: public ones
+	Pools  []netip.Prefix // what networks of pods are cut from; empty: ranges that are seldom used
+	Closed bool           // pods reach nothing
+	Mbit   int            // what each pod may send, and get, a second, in megabits; 0: no limit
+	Nft    string         // the program that loads the firewall; empty: where it usually is
+	Log    *slog.Logger   // what happens to the firewall; nil: nothing is said
 }
 
 // Docker is the Runtime on a Docker engine. Its objects carry the labels of package plan.
@@ -41,9 +47,11 @@ type Docker struct {
 	api  *client.Client
 	opts DockerOptions
 
-	mu    sync.Mutex
-	major int    // of the engine's version, 0: not asked yet
-	root  string // folder in which the engine keeps its images, where it is on this machine; empty: not known
+	mu     sync.Mutex
+	fences map[string]*fence.Fence // by home
+	turned []func()                // to be called when one goes down or comes up
+	major  int                     // of the engine's version, 0: not asked yet
+	root   string                  // folder in which the engine keeps its images, where it is on this machine; empty: not known
 }
 
 // NewDocker uses the engine of the options or the one that the environment names (DOCKER_HOST …), by default the local
@@ -57,7 +65,7 @@ func NewDocker(o DockerOptions) (*Docker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("exec: docker: %w", err)
 	}
-	return &Docker{api: api, opts: o}, nil
+	return &Docker{api: api, opts: o, fences: map[string]*fence.Fence{}}, nil
 }
 
 // Close gives back the connections to the engine.
@@ -93,10 +101,14 @@ func (d *Docker) Policy(ctx context.Context) (plan.Policy, error) {
 		d.major = major
 		d.mu.Unlock()
 	}
-	return plan.Policy{Network: d.opts.Network, Runtime: d.opts.Runtime, DNS: d.opts.DNS, Files: d.opts.Files, CDI: major >= cdiSince}, nil
+	profile, err := seccompProfile()
+	if err != nil {
+		return plan.Policy{}, err
+	}
+	return plan.Policy{Runtime: d.opts.Runtime, DNS: d.opts.DNS, Files: openFiles(), Seccomp: profile, CDI: major >= cdiSince}, nil
 }
 
-// List inspects containers and volumes by their labels.
+// List inspects containers, volumes and networks by their labels.
 func (d *Docker) List(ctx context.Context, home, lease string) ([]plan.Have, error) {
 	labels := []string{plan.LabelHome + "=" + home}
 	if lease != "" {
@@ -125,6 +137,15 @@ func (d *Docker) List(ctx context.Context, home, lease string) ([]plan.Have, err
 	for _, v := range volumes.Items {
 		if id := v.Labels[plan.LabelLease]; plan.ValidLease(id) {
 			list = append(list, plan.Have{Object: plan.Volume, ID: v.Name, Lease: id})
+		}
+	}
+	networks, err := d.api.NetworkList(ctx, client.NetworkListOptions{Filters: filter})
+	if err != nil {
+		return nil, d.fault(err)
+	}
+	for _, n := range networks.Items {
+		if id := n.Labels[plan.LabelLease]; plan.ValidLease(id) {
+			list = append(list, plan.Have{Object: plan.Network, ID: n.ID, Lease: id})
 		}
 	}
 	return list, nil
@@ -173,8 +194,11 @@ func engineTime(s string) time.Time {
 	return t
 }
 
-// Create makes the volume, if there is one and it is not there yet, and the container.
+// Create makes what of the lease's network and volume is not there yet, and the container.
 func (d *Docker) Create(ctx context.Context, c plan.Config) (string, error) {
+	if err := d.createNetwork(ctx, c); err != nil {
+		return "", err
+	}
 	if c.Volume != nil {
 		if err := d.createVolume(ctx, c); err != nil {
 			return "", err
@@ -216,14 +240,15 @@ func (d *Docker) createVolume(ctx context.Context, c plan.Config) error {
 }
 
 // hostConfig translates field by field. What plan.Config does not name stays at its zero value, which for MaskedPaths,
-// ReadonlyPaths and the seccomp and AppArmor profiles means the engine's defaults.
+// ReadonlyPaths and the AppArmor profile means the engine's defaults.
 func hostConfig(c plan.Config) (*container.HostConfig, error) {
 	host := &container.HostConfig{
 		Init:          &c.Init,
 		Privileged:    c.Privileged,
 		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyMode(c.Restart)},
 		LogConfig:     container.LogConfig{Type: c.LogType, Config: maps.Clone(c.LogOpts)},
-		NetworkMode:   container.NetworkMode(c.Network),
+		NetworkMode:   container.NetworkMode(c.Network.Name),
+		DNSSearch:     c.Search,
 		Runtime:       c.Runtime,
 		IpcMode:       container.IpcMode(c.Ipc),
 		CgroupnsMode:  container.CgroupnsMode(c.Cgroupns),
@@ -237,11 +262,11 @@ func hostConfig(c plan.Config) (*container.HostConfig, error) {
 			MemorySwap: c.MemorySwap,
 			NanoCPUs:   c.NanoCPUs,
 			PidsLimit:  &c.Pids,
-			Ulimits:    []*units.Ulimit{{Name: "core", Soft: c.CoreFile, Hard: c.CoreFile}},
+			Ulimits: []*units.Ulimit{
+				{Name: "core", Soft: c.CoreFile, Hard: c.CoreFile},
+				{Name: "nofile", Soft: c.OpenFiles, Hard: c.OpenFiles},
+			},
 		},
-	}
-	if c.OpenFiles > 0 {
-		host.Ulimits = append(host.Ulimits, &units.Ulimit{Name: "nofile", Soft: c.OpenFiles, Hard: c.OpenFiles})
 	}
 	if c.LockMemory {
 		host.Ulimits = append(host.Ulimits, &units.Ulimit{Name: "memlock", Soft: -1, Hard: -1})
@@ -266,8 +291,12 @@ func hostConfig(c plan.Config) (*container.HostConfig, error) {
 	return host, nil
 }
 
-// Start starts a container. A command that the engine cannot find leaves the container created, with exit code 127.
+// Start starts a container, behind the fence. A command that the engine cannot find leaves the container created, with exit
+// code 127.
 func (d *Docker) Start(ctx context.Context, id string) error {
+	if err := d.fenced(ctx, id); err != nil {
+		return err
+	}
 	_, err := d.api.ContainerStart(ctx, id, client.ContainerStartOptions{})
 	switch {
 	case err == nil:
@@ -294,12 +323,15 @@ func (d *Docker) Signal(ctx context.Context, id string, kill bool) error {
 	return d.fault(err)
 }
 
-// Remove removes a container with the unnamed volumes that its image asked for, or a named volume.
+// Remove removes a container with the unnamed volumes that its image asked for, or a named volume, or a network.
 func (d *Docker) Remove(ctx context.Context, h plan.Have) error {
 	var err error
-	if h.Object == plan.Volume {
+	switch h.Object {
+	case plan.Volume:
 		_, err = d.api.VolumeRemove(ctx, h.ID, client.VolumeRemoveOptions{})
-	} else {
+	case plan.Network:
+		_, err = d.api.NetworkRemove(ctx, h.ID, client.NetworkRemoveOptions{})
+	default:
 		_, err = d.api.ContainerRemove(ctx, h.ID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
 	}
 	if err == nil || errdefs.IsNotFound(err) {

@@ -2,9 +2,11 @@ package exec_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"os"
+	osexec "os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -78,16 +80,93 @@ func TestDockerContainerIsHardened(t *testing.T) {
 	h, c := res.Container.HostConfig, res.Container.Config
 	switch {
 	case h.Privileged, !slices.Equal(h.CapDrop, []string{"ALL"}), len(h.CapAdd) != 10, len(h.Binds) > 0, len(h.Devices) > 0,
-		h.PidMode != "", h.UTSMode != "", h.UsernsMode != "", !h.IpcMode.IsPrivate(), !h.CgroupnsMode.IsPrivate(), h.NetworkMode != "bridge",
+		h.PidMode != "", h.UTSMode != "", h.UsernsMode != "", !h.IpcMode.IsPrivate(), !h.CgroupnsMode.IsPrivate(), string(h.NetworkMode) != plan.VolumeName(b.Home, p.Lease),
+		len(res.Container.NetworkSettings.Networks) != 1,
 		h.PublishAllPorts, len(h.PortBindings) > 0, h.RestartPolicy.Name != "no", h.AutoRemove, h.PidsLimit == nil || *h.PidsLimit != 4096,
 		h.Memory != 64<<20, h.MemorySwap != 64<<20, h.NanoCPUs != 500_000_000, h.OomScoreAdj != 500, h.Init == nil || !*h.Init,
-		!slices.Contains(h.SecurityOpt, "no-new-privileges:true"), len(h.MaskedPaths) == 0, len(h.ReadonlyPaths) == 0,
+		!slices.Contains(h.SecurityOpt, "no-new-privileges:true"), len(h.SecurityOpt) != 2, len(h.Ulimits) != 2, len(h.MaskedPaths) == 0, len(h.ReadonlyPaths) == 0,
 		len(h.Mounts) != 1 || h.Mounts[0].Type != "volume", len(res.Container.Mounts) != 1:
 		t.Errorf("not hardened: %+v, mounts %+v", h, res.Container.Mounts)
 	}
 	for _, l := range []string{plan.LabelHome, plan.LabelLease, plan.LabelStart} {
 		if c.Labels[l] == "" {
 			t.Errorf("no label %s in %v", l, c.Labels)
+		}
+	}
+}
+
+// A network whose creation was answered and not heard is used, or removed where nobody wants it.
+func TestDockerNetworkOfALostReply(t *testing.T) {
+	t.Parallel()
+	b := exectest.New(t, openDocker(t))
+	p, stray := b.Pod("trap", "0"), b.Pod("trap", "0")
+	for _, pod := range []plan.Pod{p, stray} {
+		pod.Image = pod.Image[:len(pod.Image)-4] + "0000" // the container cannot be made, and the network is
+		c, err := plan.NewConfig(pod, 1, plan.Policy{Home: b.Home})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.RT.Create(t.Context(), c); err == nil {
+			t.Fatal("a container without image was made")
+		}
+		if all := b.All(pod.Lease); len(all) != 1 || all[0].Object != plan.Network {
+			t.Fatalf("have %+v, want a network", all)
+		}
+	}
+	before := b.All(p.Lease)[0].ID
+	b.Sup.Sync(exectest.Run(p, 1))
+	b.Await(t, p.Lease, 1, exec.Started)
+	for begin := time.Now(); len(b.All(stray.Lease)) > 0; {
+		if time.Since(begin) > 30*time.Second {
+			t.Fatalf("left of a lease that nobody knows: %+v", b.All(stray.Lease))
+		}
+	}
+	all := b.All(p.Lease)
+	if i := slices.IndexFunc(all, func(h plan.Have) bool { return h.Object == plan.Network }); len(all) != 2 || i < 0 || all[i].ID != before {
+		t.Fatalf("have %+v, want the container and network %s", all, before)
+	}
+	b.Sup.Want(exectest.Remove(p, 1))
+	b.Await(t, p.Lease, 1, exec.Removed)
+	if all := b.All(p.Lease); len(all) != 0 {
+		t.Fatalf("left: %+v", all)
+	}
+}
+
+// Without its firewall no pod starts; and it is not the pod's fault.
+func TestDockerStartsNothingWithoutItsFence(t *testing.T) {
+	t.Parallel()
+	openDocker(t)
+	nft := filepath.Join(t.TempDir(), "nft")
+	if err := os.Symlink("/bin/false", nft); err != nil {
+		t.Fatal(err)
+	}
+	d, err := exec.NewDocker(exec.DockerOptions{Nft: nft})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := exectest.New(t, d)
+	p := b.Pod("trap", "0")
+	b.Sup.Want(exectest.Run(p, 1))
+	b.Await(t, p.Lease, 1, exec.Created)
+	id := b.Have(p.Lease)[0].ID
+	var fault *exec.Fault
+	if err := d.Start(t.Context(), id); !errors.As(err, &fault) || fault.Code != exec.CodeFence {
+		t.Fatalf("start: %v, want %s", err, exec.CodeFence)
+	}
+	if h := b.Have(p.Lease); h[0].State != plan.Created || d.Fence(b.Home).Err() == nil {
+		t.Fatalf("have %+v, fence %v", h, d.Fence(b.Home).Err())
+	}
+	real, err := osexec.LookPath("/usr/sbin/nft")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Remove(nft), os.Symlink(real, nft)); err != nil {
+		t.Fatal(err)
+	}
+	b.Await(t, p.Lease, 1, exec.Started)
+	for _, e := range b.Events(p.Lease) {
+		if e.Kind == exec.Failed {
+			t.Fatalf("the pod was blamed: %s", exectest.Format([]exec.Event{e}))
 		}
 	}
 }

@@ -21,6 +21,8 @@
 //	   each Supervisor.
 //	X5 Every call to an engine or a registry has a deadline, and an engine that is away fails no pod: the work goes on
 //	   when it is back.
+//	X6 With Docker each pod is alone on a network of its lease, behind the firewall of package fence: where that is not in
+//	   place nothing is started.
 package exec
 
 import (
@@ -46,13 +48,13 @@ type Runtime interface {
 	List(ctx context.Context, home, lease string) ([]plan.Have, error)
 	// Pull makes the image present, and calls progress from time to time and at the end.
 	Pull(ctx context.Context, ref string, progress func(Progress)) error
-	// Create makes the container, and its volume where it does not exist, and returns the container's id.
+	// Create makes the container, and its volume and network where they do not exist, and returns the container's id.
 	Create(ctx context.Context, c plan.Config) (id string, err error)
 	// Start starts a created container. An error means that it does not run.
 	Start(ctx context.Context, id string) error
 	// Signal sends SIGTERM or, with kill, ends every process of the container. What does not run is no error.
 	Signal(ctx context.Context, id string, kill bool) error
-	// Remove removes a container, by force, or a volume. What does not exist is no error.
+	// Remove removes a container, by force, or a volume or network. What does not exist is no error.
 	Remove(ctx context.Context, h plan.Have) error
 	// Logs copies a container's output and returns at its end; with Follow, at the end of the container.
 	Logs(ctx context.Context, id string, o LogOptions, stdout, stderr io.Writer) error
@@ -92,6 +94,7 @@ const (
 	CodeBadCommand     Code = "bad-command"          // not found, not executable, or none given
 	CodeDisk           Code = "disk-full"            //
 	CodeGPU            Code = "gpu"                  // the engine cannot give the GPUs
+	CodeFence          Code = "firewall"             // pods cannot be fenced off now; never a pod's fault
 	CodeEngine         Code = "engine"               // the engine refused without a reason we know
 	CodeEngineDown     Code = "engine-down"          // the engine does not answer; never a pod's fault
 	CodeNotImplemented Code = "not-implemented"      // not on this system

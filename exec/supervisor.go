@@ -63,6 +63,9 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 
+	if rt, ok := s.rt.(interface{ Guard(context.Context, string) }); ok {
+		wg.Go(func() { rt.Guard(ctx, s.home) })
+	}
 	wg.Go(func() { s.watch(ctx) })
 	s.sweep(ctx)
 
@@ -244,7 +247,7 @@ func (s *Supervisor) sweep(ctx context.Context) {
 	}
 }
 
-// clear finds the leases that have containers here and that nobody knows, and gives each a worker that clears them away: so a
+// clear finds the leases that have containers or networks here and that nobody knows, and gives each a worker that clears them away: so a
 // want for such a lease, should one come after all, is in order with the removal. Volumes are left to people.
 func (s *Supervisor) clear(ctx context.Context) {
 	call, cancel := context.WithTimeout(ctx, callTimeout)
@@ -267,7 +270,7 @@ func (s *Supervisor) clear(ctx context.Context) {
 		known[lease] = true
 	}
 	for _, lease := range plan.Orphans(known, have) {
-		s.log.Warn("stop and remove containers of a lease that this node does not know", "lease", lease)
+		s.log.Warn("stop and remove what runs of a lease that this node does not know", "lease", lease)
 		w := s.worker(lease)
 		w.want(plan.OrphanWant(lease), false)
 		w.orphan = true

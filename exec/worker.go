@@ -444,7 +444,7 @@ func (w *worker) failed(ctx context.Context, stage Stage, start uint32, err erro
 		return nil
 	}
 	fault := faultOf(err)
-	if fault.Code == CodeEngineDown || stage == StagePull && w.patient(start, fault) {
+	if fault.Code == CodeEngineDown || fault.Code == CodeFence || stage == StagePull && w.patient(start, fault) {
 		return err
 	}
 	w.ended = max(w.ended, start)

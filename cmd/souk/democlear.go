@@ -11,7 +11,7 @@ import (
 	"souk/node/keys"
 )
 
-// clearEngine removes the pods and volumes that a node has left on an engine. The node must be down, or it would make them
+// clearEngine removes the pods, networks and volumes that a node has left on an engine, and their firewall. The node must be down, or it would make them
 // again.
 func clearEngine(ctx context.Context, rt exec.Runtime, home string) error {
 	cfg, err := config.Load(home)
@@ -22,12 +22,13 @@ func clearEngine(ctx context.Context, rt exec.Runtime, home string) error {
 	if err != nil {
 		return err
 	}
-	have, err := rt.List(ctx, key.Address().String(), "")
+	self := key.Address().String()
+	have, err := rt.List(ctx, self, "")
 	if err != nil {
 		return err
 	}
 	var failed []error
-	for _, object := range []plan.Object{plan.Container, plan.Volume} {
+	for _, object := range []plan.Object{plan.Container, plan.Volume, plan.Network} {
 		for _, h := range have {
 			if h.Object != object {
 				continue
@@ -37,6 +38,9 @@ func clearEngine(ctx context.Context, rt exec.Runtime, home string) error {
 			}
 			failed = append(failed, rt.Remove(ctx, h))
 		}
+	}
+	if d, ok := rt.(*exec.Docker); ok {
+		failed = append(failed, d.Unfence(ctx, self))
 	}
 	return errors.Join(failed...)
 }

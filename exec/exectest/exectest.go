@@ -248,8 +248,14 @@ func (f *finder) has() bool {
 	return strings.Contains(f.buf.String(), f.want)
 }
 
-// Have lists what the runtime has of this bench.
+// Have lists the containers and volumes that the runtime has of this bench.
 func (b *Bench) Have(lease string) []plan.Have {
+	b.T.Helper()
+	return slices.DeleteFunc(b.All(lease), func(h plan.Have) bool { return h.Object == plan.Network })
+}
+
+// All lists what the runtime has of this bench.
+func (b *Bench) All(lease string) []plan.Have {
 	b.T.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -280,9 +286,13 @@ func (b *Bench) clear() {
 	}
 	engine, ok := b.RT.(interface {
 		Forget(ctx context.Context, ref string) error
+		Unfence(ctx context.Context, home string) error
 	})
 	if !ok {
-		return // its images go with its folder
+		return // its images go with its folder, and it has no firewall
+	}
+	if err := engine.Unfence(ctx, b.Home); err != nil {
+		b.T.Errorf("clear: %v", err)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -259,7 +259,7 @@ func stopPull(t *testing.T, b *Bench) {
 	b.Sup.Want(Run(p, 1))
 	b.Sup.Want(Remove(p, 1))
 	b.Await(t, p.Lease, 0, exec.Removed)
-	if have := b.Have(p.Lease); len(have) != 0 {
+	if have := b.All(p.Lease); len(have) != 0 {
 		t.Fatalf("left: %+v", have)
 	}
 	b.Sup.Want(Run(p, 2))
@@ -294,7 +294,7 @@ func removes(t *testing.T, b *Bench) {
 	b.Sup.Want(Remove(p, 1))
 	b.Await(t, p.Lease, 1, exec.Exited)
 	b.Await(t, p.Lease, 1, exec.Removed)
-	if have := b.Have(p.Lease); len(have) != 0 {
+	if have := b.All(p.Lease); len(have) != 0 {
 		t.Fatalf("left: %+v", have)
 	}
 	var errNoRun = b.Sup.Logs(context.Background(), p.Lease, 0, false, 0, io.Discard, io.Discard)
@@ -394,12 +394,12 @@ func orphans(t *testing.T, b *Bench) {
 	defer next.Stop()
 	next.Sup.Sync(Run(known, 1))
 	next.Await(t, known.Lease, 1, exec.Observed)
-	for begin := time.Now(); len(b.Have(unknown.Lease)) > 1; {
+	for begin := time.Now(); len(b.All(unknown.Lease)) > 1; {
 		if time.Since(begin) > patience {
-			t.Fatalf("left: %+v", b.Have(unknown.Lease))
+			t.Fatalf("left: %+v", b.All(unknown.Lease))
 		}
 	}
-	if have := b.Have(unknown.Lease); len(have) != 1 || have[0].Object != plan.Volume {
+	if have := b.All(unknown.Lease); len(have) != 1 || have[0].Object != plan.Volume {
 		t.Fatalf("left of the unknown lease: %+v, want its volume", have)
 	}
 	// The lease was known after all: its data are there, and it had its grace to put them there.
@@ -448,6 +448,7 @@ func homes(t *testing.T, b *Bench) {
 	b.Sup.Want(Run(p, 1))
 	b.Await(t, p.Lease, 1, exec.Started)
 	other := &Bench{T: t, RT: b.RT, Home: b.Home + "-other"}
+	defer other.clear()
 	next := other.Watch()
 	defer next.Stop()
 	q := b.Pod("exit", "0")

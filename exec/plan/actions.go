@@ -17,6 +17,7 @@ const (
 	Halt                            // SIGTERM, and SIGKILL when Grace is over
 	RemoveContainer                 // with its disk, by force
 	RemoveVolume                    // with its data
+	RemoveNetwork                   // which no container is on any more
 )
 
 func (v Verb) String() string {
@@ -31,6 +32,8 @@ func (v Verb) String() string {
 		return "remove container"
 	case RemoveVolume:
 		return "remove volume"
+	case RemoveNetwork:
+		return "remove network"
 	}
 	return "verb " + strconv.Itoa(int(v))
 }
@@ -72,11 +75,11 @@ func Actions(want []Want, have []Have) []Action {
 	return list
 }
 
-// Orphans lists, sorted, the leases that have containers and are not known.
+// Orphans lists, sorted, the leases that have containers or networks and are not known.
 func Orphans(known map[string]bool, have []Have) []string {
 	var list []string
 	for _, h := range have {
-		if h.Object == Container && !known[h.Lease] {
+		if h.Object != Volume && !known[h.Lease] {
 			list = append(list, h.Lease)
 		}
 	}
@@ -163,14 +166,14 @@ func stop(w Want, have []Have) []Action {
 	return list
 }
 
-// unload stops the containers that run, each with its own grace, and then removes them all.
+// unload stops the containers that run, each with its own grace, and then removes them all, and what they were connected to.
 func unload(have []Have) []Action {
 	var running, rest []Action
 	for _, h := range have {
 		switch {
 		case h.Object == Container && h.State == Running:
 			running = append(running, halt(h, h.Grace))
-		case h.Object == Container:
+		case h.Object != Volume:
 			rest = append(rest, remove(h))
 		}
 	}
@@ -187,14 +190,11 @@ func halt(h Have, grace time.Duration) Action {
 func isHalt(a Action) bool { return a.Verb == Halt }
 
 func remove(h Have) Action {
-	verb := RemoveContainer
-	if h.Object == Volume {
-		verb = RemoveVolume
-	}
+	verb := map[Object]Verb{Container: RemoveContainer, Volume: RemoveVolume, Network: RemoveNetwork}[h.Object]
 	return Action{Verb: verb, Lease: h.Lease, Start: h.Start, Have: h}
 }
 
-// sorted puts containers before volumes, and newer starts before older ones.
+// sorted puts containers before volumes and networks, which they hold, and newer starts before older ones.
 func sorted(have []Have) []Have {
 	have = slices.Clone(have)
 	slices.SortStableFunc(have, func(a, b Have) int {

@@ -28,6 +28,7 @@ func show(list []Action) string {
 // Every phase against every state of the run wanted, of an older one and of a newer one.
 func TestActionsForEveryPhaseAndState(t *testing.T) {
 	volume := Have{Object: Volume, ID: "v", Lease: leaseA}
+	network := Have{Object: Network, ID: "n", Lease: leaseA}
 	for _, tt := range []struct {
 		phase Phase
 		have  []Have
@@ -50,7 +51,11 @@ func TestActionsForEveryPhaseAndState(t *testing.T) {
 		{Run, []Have{container(1, Exited), container(3, Running)}, ""},
 		{Run, []Have{container(0, Exited), container(1, Running)}, "halt c1, remove container c0"},
 
+		{Run, []Have{network}, "launch"},
+		{Run, []Have{container(1, Exited), network}, "remove container c1"},
+
 		{Stop, nil, ""},
+		{Stop, []Have{network, container(2, Exited)}, ""},
 		{Stop, []Have{volume}, ""},
 		{Stop, []Have{container(2, Created)}, "remove container c2"},
 		{Stop, []Have{container(2, Running), volume}, "halt c2"},
@@ -64,12 +69,17 @@ func TestActionsForEveryPhaseAndState(t *testing.T) {
 		{Remove, []Have{volume, container(2, Running)}, "halt c2"},
 		{Remove, []Have{volume, container(2, Exited)}, "remove container c2, remove volume v"},
 		{Remove, []Have{volume, container(1, Exited), container(3, Running)}, "halt c3"},
+		{Remove, []Have{network, volume, container(1, Exited)}, "remove container c1, remove volume v, remove network n"},
+		{Remove, []Have{network, container(3, Running)}, "halt c3"},
 
 		{Clear, nil, ""},
 		{Clear, []Have{volume}, ""},
 		{Clear, []Have{volume, container(2, Created)}, "remove container c2"},
 		{Clear, []Have{volume, container(2, Running), container(1, Exited)}, "halt c2"},
 		{Clear, []Have{volume, container(2, Exited), container(1, Exited)}, "remove container c2, remove container c1"},
+		{Clear, []Have{network, volume, container(2, Exited)}, "remove container c2, remove network n"},
+		{Clear, []Have{network, container(2, Running)}, "halt c2"},
+		{Clear, []Have{network}, "remove network n"},
 	} {
 		w := Want{Pod: Pod{Lease: leaseA}, Phase: tt.phase, Start: 2}
 		if got := show(Actions([]Want{w}, tt.have)); got != tt.want {
@@ -82,11 +92,12 @@ func TestOrphansAreStoppedFirstAndKeepTheirVolumes(t *testing.T) {
 	have := []Have{
 		{Object: Volume, ID: "v", Lease: leaseB}, {ID: "running", Lease: leaseB, State: Running, Start: 1, Grace: 7 * time.Second},
 		{Object: Volume, ID: "v0", Lease: "00"}, {ID: "ended", Lease: "00", State: Exited}, {Object: Volume, ID: "v1", Lease: "11"},
+		{Object: Network, ID: "n", Lease: "22"},
 	}
 	want := []Want{{Pod: Pod{Lease: leaseA}, Phase: Run, Start: 1}}
 	got := Actions(want, have)
-	if show(got) != "remove container ended, halt running, launch" || got[1].Grace != 7*time.Second {
-		t.Fatalf("got %s with grace %s", show(got), got[1].Grace)
+	if show(got) != "remove container ended, remove network n, halt running, launch" || got[2].Grace != 7*time.Second {
+		t.Fatalf("got %s with grace %s", show(got), got[2].Grace)
 	}
 	var kept []string
 	for _, h := range OrphanVolumes(map[string]bool{leaseA: true, "11": true}, have) {
@@ -106,7 +117,7 @@ func FuzzActionsConverge(f *testing.F) {
 			return
 		}
 		w := Want{Pod: Pod{Lease: leaseA}, Phase: Phase(b[0]%4) + 1, Start: uint32(b[1] % 4)}
-		have := []Have{{Object: Volume, ID: "v", Lease: leaseA}}
+		have := []Have{{Object: Network, ID: "n", Lease: leaseA}, {Object: Volume, ID: "v", Lease: leaseA}}
 		newest := uint32(0)
 		for i := 2; i+1 < len(b) && i < 12; i += 2 {
 			h := container(uint32(b[i]%5), State(b[i+1]%3)+Created)
@@ -145,13 +156,16 @@ func carryOut(a Action, have []Have) []Have {
 func checkEnd(t *testing.T, w Want, have []Have, newest uint32) {
 	t.Helper()
 	count := map[State]int{}
-	volumes := 0
+	volumes, networks := 0, 0
 	for _, h := range have {
-		if h.Object == Volume {
+		switch h.Object {
+		case Volume:
 			volumes++
-			continue
+		case Network:
+			networks++
+		default:
+			count[h.State]++
 		}
-		count[h.State]++
 	}
 	switch {
 	case w.Phase == Remove && len(have) != 0:
@@ -162,7 +176,9 @@ func checkEnd(t *testing.T, w Want, have []Have, newest uint32) {
 		t.Fatalf("cleared, but has %+v", have)
 	case w.Phase == Stop && count[Running]+count[Created] != 0:
 		t.Fatalf("stopped, but has %+v", have)
-	case w.Phase == Run && newest <= w.Start && len(have) != 2:
+	case (w.Phase == Run || w.Phase == Stop) && networks != 1:
+		t.Fatalf("%s lost the network", w.Phase)
+	case w.Phase == Run && newest <= w.Start && len(have) != 3:
 		t.Fatalf("run of %d ends with %+v", w.Start, have)
 	}
 }

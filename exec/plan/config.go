@@ -11,11 +11,11 @@ import (
 // A Policy is what the host decides about all containers.
 type Policy struct {
 	Home    string   // identity of the node, on every object
-	Network string   // the engine's network for pods; empty: bridge
 	Runtime string   // OCI runtime; empty: the engine's default
 	CDI     bool     // ask for GPUs by CDI names (engines from 25 on), else by the nvidia driver
-	DNS     []string // resolvers for pods; empty: the engine's
-	Files   int64    // open files a process; 0: the engine's, as an engine without CAP_SYS_RESOURCE cannot give more
+	DNS     []string // resolvers for pods; empty: public ones
+	Files   int64    // open files a process; 0: 65536, which an engine without CAP_SYS_RESOURCE may be unable to give
+	Seccomp string   // profile of system calls, JSON; empty: the engine's default
 }
 
 // What every container gets, whatever its lease says. Capabilities are Docker's default set without NET_RAW, MKNOD, SETPCAP
@@ -26,7 +26,11 @@ const (
 	logMaxSize  = "10m"
 	logMaxFiles = "3"
 	maxShm      = 64 << 30
+	openFiles   = 65536 // a process; data loaders want tens of thousands
 )
+
+// resolvers answer pods that their host names none for. They are public: a pod reaches none of the host's own network.
+var resolvers = [...]string{"1.1.1.1", "9.9.9.9"}
 
 var capabilities = [...]string{
 	"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID", "SYS_CHROOT",
@@ -46,8 +50,9 @@ type Config struct {
 	Restart  string
 	LogType  string
 	LogOpts  map[string]string
-	Network  string
+	Network  Net
 	DNS      []string
+	Search   []string // domains that a name without one is looked up in
 	Runtime  string
 	Ipc      string
 	Cgroupns string
@@ -62,7 +67,7 @@ type Config struct {
 	Shm         int64
 	NanoCPUs    int64
 	Pids        int64
-	OpenFiles   int64 // 0: the engine's
+	OpenFiles   int64
 	CoreFile    int64
 	LockMemory  bool // without limit, which real GPUs need for transfers
 	OomScoreAdj int
@@ -74,6 +79,13 @@ type Config struct {
 type Mount struct {
 	Name   string
 	Target string
+	Labels map[string]string
+}
+
+// A Net is a pod's own network: nobody else is on it. Its bridge on the host has a name that the host's rules know.
+type Net struct {
+	Name   string
+	Bridge string
 	Labels map[string]string
 }
 
@@ -92,9 +104,6 @@ func NewConfig(p Pod, start uint32, policy Policy) (Config, error) {
 	if policy.Home == "" {
 		return Config{}, fmt.Errorf("plan: policy without home")
 	}
-	if policy.Network == "host" || strings.HasPrefix(policy.Network, "container:") {
-		return Config{}, fmt.Errorf("plan: policy: network %q is the host's or another pod's", policy.Network)
-	}
 	c := Config{
 		Name:   ContainerName(policy.Home, p.Lease, start),
 		Image:  p.Image,
@@ -106,8 +115,9 @@ func NewConfig(p Pod, start uint32, policy Policy) (Config, error) {
 		Restart:  "no", // the node restarts, not the engine: a restart is a new run, and is billed as one
 		LogType:  "local",
 		LogOpts:  map[string]string{"max-size": logMaxSize, "max-file": logMaxFiles},
-		Network:  cmp.Or(policy.Network, "bridge"),
+		Network:  Net{Name: VolumeName(policy.Home, p.Lease), Bridge: BridgeName(policy.Home, p.Lease), Labels: labels(p, 0, policy)},
 		DNS:      slices.Clone(policy.DNS),
+		Search:   []string{"."}, // none: else the host's own, which name its network
 		Runtime:  policy.Runtime,
 		Ipc:      "private",
 		Cgroupns: "private",
@@ -121,11 +131,17 @@ func NewConfig(p Pod, start uint32, policy Policy) (Config, error) {
 		Shm:         min(p.Memory/2, maxShm),
 		NanoCPUs:    p.CPUs * 1_000_000,
 		Pids:        pidsLimit,
-		OpenFiles:   policy.Files,
+		OpenFiles:   cmp.Or(policy.Files, openFiles),
 		LockMemory:  hasDevice(p.GPUs),
 		OomScoreAdj: oomScoreAdj,
 
 		Devices: devices(p.GPUs, policy.CDI),
+	}
+	if policy.Seccomp != "" {
+		c.SecurityOpt = append(c.SecurityOpt, "seccomp="+policy.Seccomp)
+	}
+	if len(c.DNS) == 0 {
+		c.DNS = slices.Clone(resolvers[:])
 	}
 	if p.Volume > 0 {
 		c.Volume = &Mount{Name: VolumeName(policy.Home, p.Lease), Target: p.mount(), Labels: labels(p, 0, policy)}

@@ -32,13 +32,32 @@ func TestConfigOfAPod(t *testing.T) {
 			"souk.lease": leaseA, "souk.start": "0", "souk.market": "0011223344556677", "souk.disk": "10737418240", "souk.volume": "21474836480",
 			"souk.grace": "5000"}},
 		Init: true, Restart: "no", LogType: "local", LogOpts: map[string]string{"max-size": "10m", "max-file": "3"},
-		Network: "bridge", Ipc: "private", Cgroupns: "private", CapDrop: []string{"ALL"}, CapAdd: capabilities[:],
+		Network: Net{Name: "souk-" + leaseA + "-9b799aa4", Bridge: "soukplok2zc8q79", Labels: map[string]string{"souk.home": "home1",
+			"souk.lease": leaseA, "souk.start": "0", "souk.market": "0011223344556677", "souk.disk": "10737418240", "souk.volume": "21474836480",
+			"souk.grace": "5000"}},
+		DNS: []string{"1.1.1.1", "9.9.9.9"}, Search: []string{"."}, OpenFiles: 65536, Ipc: "private", Cgroupns: "private", CapDrop: []string{"ALL"}, CapAdd: capabilities[:],
 		SecurityOpt: []string{"no-new-privileges:true"}, Memory: 32 << 30, MemorySwap: 32 << 30, Shm: 16 << 30, NanoCPUs: 8_000_000_000,
 		Pids: 4096, OomScoreAdj: 500, LockMemory: true,
 		Devices: []DeviceRequest{{Driver: "nvidia", IDs: []string{"GPU-0a", "GPU-0b"}, Capabilities: []string{"gpu", "compute", "utility"}}},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Fatalf("got  %+v\nwant %+v", c, want)
+	}
+}
+
+func TestBridgeNames(t *testing.T) {
+	seen := map[string]bool{}
+	for _, home := range []string{"h", "i"} {
+		for _, lease := range []string{leaseA, leaseA[:31] + "0", leaseB} {
+			name := BridgeName(home, lease)
+			if len(name) != 15 || !strings.HasPrefix(name, BridgePrefix(home)) || len(BridgePrefix(home)) != 7 || seen[name] {
+				t.Errorf("bridge of %s in %s is %q, prefix %q: want 15 characters of its own behind 7", lease, home, name, BridgePrefix(home))
+			}
+			seen[name] = true
+		}
+	}
+	if BridgePrefix("h") == BridgePrefix("i") {
+		t.Error("two homes with one prefix")
 	}
 }
 
@@ -128,23 +147,30 @@ func TestBadPodsAreRefused(t *testing.T) {
 			t.Errorf("%s: got %+v, %v, want a refusal", name, c, err)
 		}
 	}
-	for _, network := range []string{"host", "container:abc"} {
-		if _, err := NewConfig(good(), 1, Policy{Home: "h", Network: network}); err == nil {
-			t.Errorf("policy with network %q was taken", network)
-		}
-	}
+}
+
+// fixed is what of a configuration is the same for every pod: all but what a lease may say.
+func fixed(c Config) Config {
+	c.Name, c.Image, c.Cmd, c.Env, c.Labels, c.Volume = "", "", nil, nil, nil, nil
+	c.Network = Net{}
+	c.Memory, c.MemorySwap, c.Shm, c.NanoCPUs, c.LockMemory, c.Devices = 0, 0, 0, 0, false, nil
+	return c
 }
 
 // FuzzNothingIsPrivileged holds whatever a consumer can write into a pod against promise P4.
 func FuzzNothingIsPrivileged(f *testing.F) {
-	f.Add(image, "sh", "A=1", "/workspace", int64(1), int64(1), "GPU-0", false)
-	f.Add(image, "--privileged", "NVIDIA_VISIBLE_DEVICES=all", "/var/run/docker.sock", int64(0), int64(0), "all", true)
-	f.Add(image, "x", "nvidia_visible_devices=all", "/proc/1/root", int64(-1), int64(5), "MIG-0", false)
-	f.Add(image, "x", "LD_PRELOAD=/evil.so", "/data:rw", int64(9), int64(5), "nvidia.com/gpu=all", false)
-	f.Fuzz(func(t *testing.T, image, command, env, mount string, volume, memory int64, uuid string, cdi bool) {
-		p := Pod{Lease: leaseA, Image: image, Command: []string{command}, Env: []string{env, "NVIDIA_VISIBLE_DEVICES=all"}, Mount: mount,
-			Volume: volume, Memory: memory, GPUs: []GPU{{UUID: uuid}}}
-		policy := Policy{Home: "h", CDI: cdi}
+	f.Add(leaseA, image, "sh", "A=1", "/workspace", int64(1), int64(1), int64(1000), "GPU-0", "", false, false)
+	f.Add(leaseA, image, "--privileged", "NVIDIA_VISIBLE_DEVICES=all", "/var/run/docker.sock", int64(0), int64(0), int64(0), "all", "GPU-1", true, true)
+	f.Add(leaseB, image, "x", "nvidia_visible_devices=all", "/proc/1/root", int64(-1), int64(5), int64(1), "MIG-0", "none", false, false)
+	f.Add("../"+leaseA[3:], image, "x", "LD_PRELOAD=/evil.so", "/data:rw", int64(9), int64(5), int64(1), "nvidia.com/gpu=all", "GPU-0", false, true)
+	f.Add(leaseA, image+" --net=host", "x", "SOUK_VOLUME=/", "/var/lib/docker", int64(9), int64(1)<<62, int64(1)<<62, "GPU-0", "GPU-0", true, false)
+	f.Fuzz(func(t *testing.T, lease, image, command, env, mount string, volume, memory, cpus int64, uuid, other string, simulated, cdi bool) {
+		p := Pod{Lease: lease, Image: image, Command: []string{command}, Env: []string{env, "NVIDIA_VISIBLE_DEVICES=all", "LD_PRELOAD=x"}, Mount: mount,
+			Volume: volume, Memory: memory, CPUs: cpus, GPUs: []GPU{{UUID: uuid}}}
+		if other != "" {
+			p.GPUs = append(p.GPUs, GPU{UUID: other, Simulated: simulated})
+		}
+		policy := Policy{Home: "h", CDI: cdi, Seccomp: "{}"}
 		c, err := NewConfig(p, 1, policy)
 		if err != nil {
 			return
@@ -153,10 +179,13 @@ func FuzzNothingIsPrivileged(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c.Privileged || c.Network != "bridge" || c.Ipc != "private" || c.Cgroupns != "private" || c.Restart != "no" || !c.Init ||
-			c.Pids != pidsLimit || c.CoreFile != 0 || c.Runtime != "" || c.MemorySwap != c.Memory || c.OomScoreAdj != oomScoreAdj ||
-			!slices.Equal(c.CapDrop, base.CapDrop) || !slices.Equal(c.CapAdd, base.CapAdd) || !slices.Equal(c.SecurityOpt, base.SecurityOpt) {
-			t.Fatalf("privileged: %+v", c)
+		if !reflect.DeepEqual(fixed(c), fixed(base)) {
+			t.Fatalf("got  %+v\nwant %+v", fixed(c), fixed(base))
+		}
+		if c.Privileged || c.MemorySwap != c.Memory || c.Shm > c.Memory || c.Name != ContainerName("h", lease, 1) ||
+			c.Network.Name != VolumeName("h", lease) || c.Network.Bridge != BridgeName("h", lease) || c.Labels[LabelHome] != "h" ||
+			!Belongs(c.Network.Labels, "h", lease) {
+			t.Fatalf("got %+v", c)
 		}
 		if last := c.Env[len(c.Env)-1]; last != "NVIDIA_VISIBLE_DEVICES=void" {
 			t.Fatalf("environment ends with %q", last)
@@ -167,13 +196,16 @@ func FuzzNothingIsPrivileged(f *testing.F) {
 				t.Fatalf("environment has %q", e)
 			}
 		}
-		if c.Volume != nil && (c.Volume.Name != VolumeName("h", leaseA) || !strings.HasPrefix(c.Volume.Target, "/") ||
-			strings.Contains(c.Volume.Target, "..") && strings.Contains(c.Volume.Target, "/../") || strings.HasPrefix(c.Volume.Target, "/proc")) {
+		if c.Volume != nil && (c.Volume.Name != VolumeName("h", lease) || !strings.HasPrefix(c.Volume.Target, "/") ||
+			slices.Contains(strings.Split(c.Volume.Target, "/"), "..") || strings.HasPrefix(c.Volume.Target, "/proc")) {
 			t.Fatalf("mount %+v", c.Volume)
+		}
+		if len(c.Devices) > 1 {
+			t.Fatalf("devices %+v", c.Devices)
 		}
 		for _, d := range c.Devices {
 			for _, id := range d.IDs {
-				if id = strings.TrimPrefix(id, "nvidia.com/gpu="); !strings.HasPrefix(id, "GPU-") && !strings.HasPrefix(id, "MIG-") {
+				if id = strings.TrimPrefix(id, "nvidia.com/gpu="); id != uuid && id != other || !strings.HasPrefix(id, "GPU-") && !strings.HasPrefix(id, "MIG-") {
 					t.Fatalf("device %q", id)
 				}
 			}

@@ -4,6 +4,8 @@
 // pod; each *run* of it is numbered by a *start* (1, 2, …), lives in one container, and loses its container disk when the
 // next start comes. The *volume* belongs to the lease and survives runs.
 //
+// Each pod is alone on a *network* of its lease, whose bridge has a name that the host's firewall knows.
+//
 // The node's core says with a Want, per lease, what it wants now: run this start, stop, or remove everything. The engine
 // says with a Have, per object, what there is. Actions compares the two and lists what has to be done, in order; carried out
 // any number of times, after any crash in between, the list shrinks to nothing. Config turns a pod and the host's policy into
@@ -25,6 +27,7 @@ package plan
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -146,6 +149,23 @@ func ContainerName(home, lease string, start uint32) string {
 func VolumeName(home, lease string) string {
 	sum := sha256.Sum256([]byte(home))
 	return "souk-" + lease + "-" + hex.EncodeToString(sum[:4])
+}
+
+// BridgeName is the name of the bridge of a lease's network, 15 letters and digits as the kernel allows: BridgePrefix, and
+// eight of a hash over home and lease.
+func BridgeName(home, lease string) string {
+	return BridgePrefix(home) + short([]byte(home+"/"+lease), 8)
+}
+
+// BridgePrefix is how the names of all bridges of a home begin, and no other interface's should: souk, and three of a hash.
+// Two of a machine's homes have the same once in some tens of thousands; then the rules of both are for the pods of both.
+func BridgePrefix(home string) string { return "souk" + short([]byte(home), 3) }
+
+// short is a hash in as many of the characters 0-9 and a-z.
+func short(text []byte, digits int) string {
+	sum := sha256.Sum256(text)
+	s := strconv.FormatUint(binary.BigEndian.Uint64(sum[:]), 36)
+	return strings.Repeat("0", max(0, digits-len(s))) + s[max(0, len(s)-digits):]
 }
 
 func validWords(what string, words []string) error {

@@ -76,6 +76,7 @@ type Object uint8
 const (
 	Container Object = iota
 	Volume
+	Network // of one lease, from its first start to its removal; it holds nothing
 )
 
 // A Have is one object of this home as the engine's inspect gives it.
