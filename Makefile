@@ -8,7 +8,7 @@ FUZZTIME ?= 30s
 HISTORIES ?= 2000
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test lint sim torture histories bench bench-ledger bench-idle bench-start fuzz clean help
+.PHONY: build demo test lint sim torture histories escapes bench bench-ledger bench-idle bench-start fuzz clean help
 
 build: ## bin/souk
 	@.ci/setup build
@@ -40,6 +40,10 @@ torture: ## crash points, power cuts, flipped bits, full disks, old backups: lon
 
 histories: ## the bank's answers under crashes and lost replies, held against a naive bank: make histories HISTORIES=10000
 	$(in) go test ./node -run '^TestHistoriesOfTheBank$$' -count=1 -timeout 0 -v -histories=$(HISTORIES)
+
+escapes: ## what hostile pods try, and what they may reach: none gets through, a line of figures
+	@.ci/setup test
+	@.ci/escapes
 
 bench: ## every benchmark that needs no node
 	$(in) go test -run '^$$' -bench . -benchmem -timeout 60m $$(go list ./... | grep -v /cmd/)

@@ -114,6 +114,15 @@ func TestDockerNetworkOfALostReply(t *testing.T) {
 		}
 	}
 	before := b.All(p.Lease)[0].ID
+	thief, err := plan.NewConfig(b.Pod("trap", "0"), 1, plan.Policy{Home: b.Home})
+	if err != nil {
+		t.Fatal(err)
+	}
+	thief.Network.Name = plan.VolumeName(b.Home, p.Lease)
+	var fault *exec.Fault
+	if _, err := b.RT.Create(t.Context(), thief); !errors.As(err, &fault) || !strings.Contains(fault.Reason, "is not this lease's") {
+		t.Fatalf("another lease's network: %v, want a refusal", err)
+	}
 	b.Sup.Sync(exectest.Run(p, 1))
 	b.Await(t, p.Lease, 1, exec.Started)
 	for begin := time.Now(); len(b.All(stray.Lease)) > 0; {

@@ -247,8 +247,8 @@ func (s *Supervisor) sweep(ctx context.Context) {
 	}
 }
 
-// clear finds the leases that have containers or networks here and that nobody knows, and gives each a worker that clears them away: so a
-// want for such a lease, should one come after all, is in order with the removal. Volumes are left to people.
+// clear finds the leases that have containers or networks here and that nobody knows, and gives each a worker that clears them
+// away: so a want for such a lease, should one come after all, is in order with the removal. Volumes are left to people.
 func (s *Supervisor) clear(ctx context.Context) {
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	have, err := s.rt.List(call, s.home, "")

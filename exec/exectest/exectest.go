@@ -63,7 +63,7 @@ func New(t *testing.T, rt exec.Runtime) *Bench {
 		t.Fatal(err)
 	}
 	b.Reg = reg
-	b.Image = b.push(standard(t))
+	b.Image = b.PushImage(standard(t))
 	b.Watcher = b.Watch()
 	t.Cleanup(func() {
 		b.Stop()
@@ -81,10 +81,11 @@ func (b *Bench) Push(r image.Recipe) string {
 	if err != nil {
 		b.T.Fatal(err)
 	}
-	return b.push(img)
+	return b.PushImage(img)
 }
 
-func (b *Bench) push(img v1.Image) string {
+// PushImage is Push of an image that is made already.
+func (b *Bench) PushImage(img v1.Image) string {
 	b.T.Helper()
 	// A name of its own keeps the image apart from those of other runs of the suite.
 	ref, err := b.Reg.Push(context.Background(), img, b.Home+"/testpod:"+NewLease()[:8])
@@ -310,32 +311,38 @@ func NewLease() string {
 	return hex.EncodeToString(b[:])
 }
 
-var testpodOnce struct {
-	sync.Once
-	path string
-	err  error
+// testpod is the program of most pods.
+func testpod(t *testing.T) string { return Program(t, "testpod") }
+
+var programs struct {
+	sync.Mutex
+	paths map[string]string
 }
 
-// testpod builds the test pod's program once, without cgo, so that it is small and stands alone.
-func testpod(t *testing.T) string {
+// Program builds one of the programs below this package, once, without cgo, so that it is small and stands alone.
+func Program(t *testing.T, name string) string {
 	t.Helper()
-	o := &testpodOnce
-	o.Do(func() {
-		var dir string
-		if dir, o.err = os.MkdirTemp("", "souk-testpod"); o.err != nil {
-			return
-		}
-		o.path = filepath.Join(dir, "testpod")
-		c := osexec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", o.path, "souk/exec/exectest/testpod")
-		c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
-		if out, err := c.CombinedOutput(); err != nil {
-			o.err = fmt.Errorf("build testpod: %w: %s", err, out)
-		}
-	})
-	if o.err != nil {
-		t.Fatal(o.err)
+	p := &programs
+	p.Lock()
+	defer p.Unlock()
+	if at := p.paths[name]; at != "" {
+		return at
 	}
-	return o.path
+	dir, err := os.MkdirTemp("", "souk-testpod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := filepath.Join(dir, name)
+	c := osexec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", at, "souk/exec/exectest/"+name)
+	c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v: %s", name, err, out)
+	}
+	if p.paths == nil {
+		p.paths = map[string]string{}
+	}
+	p.paths[name] = at
+	return at
 }
 
 var standardOnce struct {

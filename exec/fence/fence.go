@@ -43,7 +43,8 @@ type Options struct {
 
 // The fence's clockwork.
 const (
-	checkEvery = 10 * time.Second      // in case the kernel's word was lost, and for addresses of the host that changed
+	checkEvery = 30 * time.Second      // in case the kernel's word was lost, and for addresses of the host that changed
+	retryEvery = 2 * time.Second       // while it is down
 	nftTimeout = 10 * time.Second      // it takes milliseconds
 	settle     = 20 * time.Millisecond // a burst of changes is looked at once
 	loadTries  = 3                     // somebody else's set-up of rules is over by then, or it is looked at again
@@ -185,7 +186,7 @@ func (f *Fence) Run(ctx context.Context, changed func()) {
 	var wg sync.WaitGroup
 	wg.Go(func() { watch(ctx, news) })
 	defer wg.Wait()
-	tick := time.NewTicker(checkEvery)
+	tick := time.NewTimer(checkEvery)
 	defer tick.Stop()
 	for up, first := false, true; ; first = false {
 		was := up
@@ -209,6 +210,7 @@ func (f *Fence) Run(ctx context.Context, changed func()) {
 		if up != was || first {
 			changed()
 		}
+		tick.Reset(map[bool]time.Duration{true: checkEvery, false: retryEvery}[up])
 		select {
 		case <-ctx.Done():
 			return
