@@ -40,8 +40,14 @@ func newEngine(cfg config.Config, log *slog.Logger, testnet func(context.Context
 		return e, nil
 	}
 	var err error
-	e.docker, err = exec.NewDocker(exec.DockerOptions{Host: cfg.DockerHost, Public: !cfg.PrivateImages})
+	e.docker, err = newDocker(cfg, log)
 	return e, err
+}
+
+// newDocker is the engine as the settings have it.
+func newDocker(cfg config.Config, log *slog.Logger) (*exec.Docker, error) {
+	return exec.NewDocker(exec.DockerOptions{Host: cfg.DockerHost, Public: !cfg.PrivateImages, Log: log,
+		DNS: cfg.PodDNS, Pools: cfg.PodPools(), Closed: cfg.PodInternet == config.InternetClosed, Mbit: int(cfg.PodMbit)})
 }
 
 // runtime decides, once it can: without an error, nil is not yet.

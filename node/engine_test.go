@@ -8,10 +8,17 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
+	"souk/node/api"
 	"souk/node/config"
+	"souk/node/core/host"
+	"souk/node/core/observer"
+	"souk/node/core/operator"
+	"souk/p2p/member"
+	"souk/p2p/wire"
 )
 
 // deaf is the address of an engine that does not answer.
@@ -29,6 +36,15 @@ func answering(t *testing.T) string {
 		if strings.HasSuffix(r.URL.Path, "/version") {
 			w.Header().Set("Content-Type", "application/json")
 			w.Write([]byte(`{"Version":"99.1.2","ApiVersion":"1.44"}`))
+		}
+		if strings.HasSuffix(r.URL.Path, "/info") {
+			w.Header().Set("Content-Type", "application/json")
+			w.Write([]byte(`{"Driver":"overlay2","SecurityOptions":["name=seccomp,profile=builtin"]}`))
+		}
+		for _, list := range []string{"/containers/json", "/networks"} {
+			if strings.HasSuffix(r.URL.Path, list) {
+				w.Write([]byte(`[]`))
+			}
 		}
 	})}
 	go srv.Serve(l)
@@ -141,5 +157,31 @@ func TestDockerHostOfTheConfigurationIsAsked(t *testing.T) {
 	e := openEngine(t, t.TempDir(), config.RuntimeDocker, answering(t), false, true)
 	if name, version := e.describe(context.Background()); name != "docker" || version != "99.1.2" {
 		t.Fatalf("got %q %q, want the engine at docker_host", name, version)
+	}
+}
+
+// A host whose machine fails a gate is told which when it puts its GPUs on sale, and sells nothing.
+func TestHostThatFailsAGateSellsNothing(t *testing.T) {
+	t.Parallel()
+	w := start(t, "operator", func(c *config.Config) { c.Roles = []string{"operator"} })
+	found(w)
+	h := start(t, "host", func(c *config.Config) {
+		c.Roles, c.SimulatedGPUs, c.Runtime, c.DockerHost = []string{"host"}, "2xH100", config.RuntimeDocker, answering(t)
+	})
+	inv := ask[operator.Invitation](w, operator.InviteCreate{Secret: wire.ID{7}, Role: member.RoleHost, Tier: member.TierCommunity, MaxGPUs: 8})
+	joinWith(h, inv.Code)
+	ask[operator.MemberView](w, operator.Approve{Addr: h.self.String(), Tier: member.TierCommunity})
+	eventually(h, "host is approved", func() bool { return ask[observer.Standing](h, observer.Where{}).State == "approved" })
+	eventually(h, "the gate is known", func() bool { return ask[host.Sale](h, host.OnSale{}).Reason != "the container engine does not answer" })
+	_, err := h.Do(context.Background(), host.Advertise{Price: rate(t, "0.34"), Floor: rate(t, "0.12")})
+	if err == nil || !strings.Contains(err.Error(), "engine: Docker, on another machine, needed on this machine") {
+		t.Fatalf("advertised: %v, want a refusal that names the gate", err)
+	}
+	if s := ask[host.Sale](h, host.OnSale{}); s.Listed || !strings.Contains(s.Reason, "engine: ") {
+		t.Fatalf("on sale: %+v", s)
+	}
+	gates := h.SelfTest(context.Background())
+	if i := slices.IndexFunc(gates, func(g api.Gate) bool { return g.Name == "engine" }); i < 0 || gates[i].State != "no" || gates[i].Fix == "" {
+		t.Fatalf("gates: %+v", gates)
 	}
 }

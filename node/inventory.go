@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"souk/exec/gate"
 	"souk/exec/gpu"
 	"souk/node/core/step"
 	"souk/p2p/member"
@@ -32,17 +33,22 @@ func (n *Node) watchInventory(ctx context.Context) error {
 	t := time.NewTicker(inventoryEvery)
 	defer t.Stop()
 	var last step.Inventory
-	for first := true; ; first = false {
+	for known := false; ; {
 		devices, machine, _, err := n.Inventory(ctx)
-		switch {
-		case err != nil:
+		next := step.Inventory{Devices: devices, Machine: machine}
+		if err != nil {
 			n.log.Warn("looking for GPUs", "err", err)
-		case first || !reflect.DeepEqual(devices, last.Devices) || machine.Engine != last.Machine.Engine:
-			last = step.Inventory{Devices: devices, Machine: machine}
+			next = last // but whether it is fit
+		}
+		next.Unfit = gate.Unfit(n.judge(ctx, false))
+		changed := !reflect.DeepEqual(next.Devices, last.Devices) || next.Machine.Engine != last.Machine.Engine || next.Unfit != last.Unfit
+		if ctx.Err() == nil && (known && changed || !known && err == nil) {
+			last, known = next, true
 			n.put(ctx, last)
 		}
 		select {
 		case <-t.C:
+		case <-n.pods.fitness:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -79,7 +85,8 @@ func (n *Node) Inventory(ctx context.Context) ([]member.Device, member.Machine, 
 		m.Driver, m.CUDA = d.Driver, d.CUDA
 	}
 	n.pods.measure(m, len(devices))
-	return devices, m, n.checks(devices, m, err), nil
+	n.realGPUs(devices)
+	return devices, m, n.checks(devices, m, n.judge(ctx, false), err), nil
 }
 
 func (n *Node) machine(ctx context.Context) member.Machine {
@@ -92,8 +99,8 @@ func (n *Node) machine(ctx context.Context) member.Machine {
 	return m
 }
 
-// checks is the self-test.
-func (n *Node) checks(devices []member.Device, m member.Machine, gpuErr error) []member.Check {
+// checks is the self-test, in the words of an application.
+func (n *Node) checks(devices []member.Device, m member.Machine, gates []gate.Result, gpuErr error) []member.Check {
 	gpus := member.Check{Name: "gpus", OK: len(devices) > 0, Detail: fmt.Sprintf("%d found", len(devices))}
 	if gpuErr != nil {
 		gpus.Detail = clip(gpuErr.Error(), 256)
@@ -103,11 +110,19 @@ func (n *Node) checks(devices []member.Device, m member.Machine, gpuErr error) [
 			gpus.Detail += " (simulated)"
 		}
 	}
-	engine := member.Check{Name: "engine", OK: m.Runtime != "none" && !strings.HasPrefix(m.Engine, "does not answer"), Detail: clip(m.Runtime+" "+m.Engine, 256)}
 	disk := member.Check{Name: "disk", OK: m.DiskGiB >= 10, Detail: fmt.Sprintf("%d GiB free", m.DiskGiB)}
 	memory := member.Check{Name: "memory", OK: m.MemoryMiB >= 2048, Detail: fmt.Sprintf("%d MiB, %d cores", m.MemoryMiB, m.Cores)}
 	network := member.Check{Name: "network", OK: len(n.net.Addrs()) > 0, Detail: clip(strings.Join(n.addrs(), " "), 256)}
-	return []member.Check{gpus, engine, disk, memory, network, {Name: "clock", OK: true, Detail: "compared with its peers once connected: 'souk status' shows the skew"}}
+	list := []member.Check{gpus, disk, memory, network}
+	for _, g := range gates {
+		c := member.Check{Name: g.Name, OK: g.State != gate.Fails, Detail: g.Actual}
+		if g.State != gate.Passes {
+			c.Detail += "; needed: " + g.Needed
+		}
+		c.Detail = clip(c.Detail, 256)
+		list = append(list, c)
+	}
+	return list
 }
 
 func clip(s string, n int) string {

@@ -63,16 +63,17 @@ type Node struct {
 	closed    context.Context // of Run
 	end       context.CancelCauseFunc
 
-	net     *p2p.Node
-	pods    *pods
-	events  *eventLog
-	members sync.Map // identity.Address → step.Membership
-	keep    map[identity.Address]identity.PublicKey
-	opener  atomic.Pointer[wire.Opener]
-	hello   atomic.Pointer[helloSnapshot]
-	height  atomic.Uint64 // batches in the journal
-	serves  atomic.Bool   // join requests
-	moment  atomic.Pointer[moment]
+	net      *p2p.Node
+	pods     *pods
+	selfTest selfTest
+	events   *eventLog
+	members  sync.Map // identity.Address → step.Membership
+	keep     map[identity.Address]identity.PublicKey
+	opener   atomic.Pointer[wire.Opener]
+	hello    atomic.Pointer[helloSnapshot]
+	height   atomic.Uint64 // batches in the journal
+	serves   atomic.Bool   // join requests
+	moment   atomic.Pointer[moment]
 
 	mu      sync.Mutex
 	next    uint64                        // number of the last request or command

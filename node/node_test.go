@@ -59,7 +59,12 @@ func start(t *testing.T, name string, set func(*config.Config)) *running {
 		t.Fatal(err)
 	}
 	r.up()
-	t.Cleanup(func() { r.down() })
+	t.Cleanup(func() {
+		r.down()
+		if e := r.pods.engine; e != nil && e.docker != nil {
+			e.docker.Unfence(context.Background(), r.self.String()) // what was never loaded, or may not be, is not there
+		}
+	})
 	return r
 }
 
@@ -119,13 +124,7 @@ func eventually(r *running, what string, holds func() bool) {
 func TestStrangerJoinsAndSeesOffers(t *testing.T) {
 	t.Parallel()
 	op := start(t, "operator", func(c *config.Config) { c.Roles = []string{"operator"} })
-	now := member.At(time.Now())
-	p := member.DefaultPolicy(op.self, now)
-	p.Bootstrap = op.net.Addrs()
-	s := ask[observer.Standing](op, observer.Found{
-		Charter: member.Charter{Salt: wire.ID{1}, Name: "test", Founded: now, ChainID: member.DefaultChainID, Operators: []identity.PublicKey{op.key.Public()}, Threshold: 1, Testnet: true, Slot: 5},
-		Policy:  p, Alias: "op",
-	})
+	s := found(op)
 	if s.State != "approved" {
 		t.Fatalf("operator stands at %+v", s)
 	}
@@ -171,6 +170,17 @@ func joinWith(r *running, code string) observer.Standing {
 	return ask[observer.Standing](r, observer.Join{Invite: i, Devices: devices, Machine: machine, Checks: checks})
 }
 
+// found makes an operator's testnet.
+func found(op *running) observer.Standing {
+	now := member.At(time.Now())
+	p := member.DefaultPolicy(op.self, now)
+	p.Bootstrap = op.net.Addrs()
+	return ask[observer.Standing](op, observer.Found{
+		Charter: member.Charter{Salt: wire.ID{1}, Name: "test", Founded: now, ChainID: member.DefaultChainID, Operators: []identity.PublicKey{op.key.Public()}, Threshold: 1, Testnet: true, Slot: 5},
+		Policy:  p, Alias: "op",
+	})
+}
+
 // world is a market with a host and a consumer that has money.
 type world struct {
 	op, host, consumer *running
@@ -179,13 +189,7 @@ type world struct {
 
 func newWorld(t *testing.T, rt config.Runtime) world {
 	op := start(t, "operator", func(c *config.Config) { c.Roles = []string{"operator"} })
-	now := member.At(time.Now())
-	p := member.DefaultPolicy(op.self, now)
-	p.Bootstrap = op.net.Addrs()
-	ask[observer.Standing](op, observer.Found{
-		Charter: member.Charter{Salt: wire.ID{1}, Name: "test", Founded: now, ChainID: member.DefaultChainID, Operators: []identity.PublicKey{op.key.Public()}, Threshold: 1, Testnet: true, Slot: 5},
-		Policy:  p, Alias: "op",
-	})
+	found(op)
 	h := start(t, "host", func(c *config.Config) {
 		c.Roles, c.SimulatedGPUs, c.PrivateImages, c.Runtime = []string{"host"}, "2xH100", true, rt
 	})

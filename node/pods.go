@@ -35,6 +35,7 @@ type pods struct {
 	mu        sync.Mutex
 	orders    []order          // in the order of the core's steps
 	more      chan struct{}    // capacity 1: there are orders
+	fitness   chan struct{}    // capacity 1: whether pods can be fenced off has changed
 	sup       *exec.Supervisor // nil until the engine is known
 	isolation string           // sup's runtime
 	capacity  capacity
@@ -54,7 +55,7 @@ const marketEvery = 2 * time.Second
 
 func newPods(n *Node) (*pods, error) {
 	p := &pods{log: n.log, home: n.self.String(), put: n.put, market: n.marketID, at: func(t time.Time) member.Time { return n.moment.Load().at(t) }, closed: context.Background(),
-		more: make(chan struct{}, 1), measured: make(chan struct{})}
+		more: make(chan struct{}, 1), fitness: make(chan struct{}, 1), measured: make(chan struct{})}
 	if !n.opts.Config.Role().Has(member.RoleHost) {
 		return p, nil
 	}
@@ -66,6 +67,14 @@ func newPods(n *Node) (*pods, error) {
 	if err == nil {
 		_, err = p.supervisor(p.closed)
 		p.engine.testnet = n.testnet
+	}
+	if err == nil && p.engine.docker != nil {
+		p.engine.docker.OnFence(func() {
+			select {
+			case p.fitness <- struct{}{}:
+			default:
+			}
+		})
 	}
 	return p, err
 }

@@ -121,7 +121,14 @@ func demoEngine(ctx context.Context, want string) (name, shown string, err error
 	v, err := d.Version(ctx)
 	switch {
 	case err == nil:
-		return "docker", "containers of Docker " + v, nil
+		err = d.Fence(demoMark).Load(ctx)
+		if err == nil {
+			return "docker", "containers of Docker " + v, d.Unfence(ctx, demoMark)
+		}
+		if want == "docker" {
+			return "", "", step.Fail(step.ProblemOther, "run it as root, with nftables installed; or let pods be plain processes: --runtime process", "pods could not be fenced off: %s", trim(err))
+		}
+		return "process", "plain processes, as the firewall of containers cannot be loaded (" + trim(err) + "): without isolation, which only a testnet allows", nil
 	case want == "docker":
 		return "", "", step.Fail(step.ProblemOther, "start dockerd, or let pods be plain processes: --runtime process", "%s", trim(err))
 	}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"souk/exec"
 	"souk/exec/gpu"
 	"souk/node/api"
 	"souk/node/config"
@@ -28,16 +27,13 @@ type finding struct {
 	Hint   string `json:"hint,omitempty"`
 }
 
-// Bounds of what is well.
-const (
-	skewMost   = 2 * time.Second // a node that is 30 s off signs nothing more
-	engineWait = 5 * time.Second
-)
+// skewMost is how far a clock is off and still well: a node that is 30 s off signs nothing more.
+const skewMost = 2 * time.Second
 
 func doctorCommand(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use: "doctor", Short: "Look for what is wrong with this machine and its node", Args: cobra.NoArgs,
-		Long: "Doctor looks at the home, the key, the node and its peers, and of a host at the engine and the GPUs. It ends with 1 when\nsomething is not well.",
+		Long: "Doctor looks at the home, the key, the node and its peers, and of a host at the GPUs and at what 'souk host doctor' shows\nin full. It ends with 1 when something is not well.",
 		RunE: does(func(ctx context.Context, _ []string) error {
 			list := e.examine(ctx)
 			if err := findingList(list).show(e, list); err != nil {
@@ -87,7 +83,7 @@ func (e *env) examine(ctx context.Context) []finding {
 		p := problem(err)
 		list = append(list, finding{Name: "node", Detail: p.Text, Hint: p.Hint})
 		if strings.Contains(cfg.Role().String(), "host") {
-			list = append(list, examineEngine(ctx, cfg), examineGPUs(ctx, cfg))
+			list = append(append(list, examineGPUs(ctx, cfg)), gateFindings(probe(ctx, cfg))...)
 		}
 		return list
 	}
@@ -97,9 +93,16 @@ func (e *env) examine(ctx context.Context) []finding {
 		if err != nil {
 			return append(list, finding{Name: "inventory", Detail: problem(err).Text})
 		}
-		for _, k := range inv.Checks {
-			list = append(list, finding{Name: k.Name, OK: k.OK, Detail: k.Detail})
+		gates, err := c.SelfTest(ctx)
+		if err != nil {
+			return append(list, finding{Name: "self-test", Detail: problem(err).Text})
 		}
+		for _, k := range inv.Checks {
+			if !slices.ContainsFunc(gates.Gates, func(g api.Gate) bool { return g.Name == k.Name }) {
+				list = append(list, finding{Name: k.Name, OK: k.OK, Detail: k.Detail})
+			}
+		}
+		list = append(list, gateFindings(gates.Gates)...)
 	}
 	return list
 }
@@ -144,23 +147,6 @@ func examineNode(st api.Status) []finding {
 		list[3].Hint = "set the clock: a node that is 30 s off signs nothing"
 	}
 	return list
-}
-
-// examineEngine asks the container engine, where no node is up to ask.
-func examineEngine(ctx context.Context, cfg config.Config) finding {
-	if cfg.Pods() == config.RuntimeProcess {
-		return finding{Name: "engine", OK: runtime.GOOS == "linux", Detail: "plain processes, without isolation"}
-	}
-	ctx, cancel := context.WithTimeout(ctx, engineWait)
-	defer cancel()
-	d, err := exec.NewDocker(exec.DockerOptions{Host: cfg.DockerHost})
-	if err == nil {
-		err = d.Ping(ctx)
-	}
-	if err != nil {
-		return finding{Name: "engine", Detail: "Docker does not answer: " + trim(err), Hint: "install it, or start it: apt-get install docker.io"}
-	}
-	return finding{Name: "engine", OK: true, Detail: "docker answers"}
 }
 
 func examineGPUs(ctx context.Context, cfg config.Config) finding {

@@ -16,7 +16,7 @@ import (
 
 func hostCommand(e *env) *cobra.Command {
 	return noun("host", "Put this machine's GPUs on sale",
-		advertiseCommand(e), withdrawCommand(e), hostStatusCommand(e), gpusCommand(e), earningsCommand(e), settleCommand(e), payoutCommand(e))
+		advertiseCommand(e), withdrawCommand(e), hostStatusCommand(e), gpusCommand(e), hostDoctorCommand(e), earningsCommand(e), settleCommand(e), payoutCommand(e))
 }
 
 func advertiseCommand(e *env) *cobra.Command {

@@ -56,6 +56,10 @@ func configTopic() *cobra.Command {
   alias                     name to ask for when joining
   allow_private_registries  pull images from registries of this machine's own network: true or false
   passphrase_file           file with the key's passphrase
+  pod_internet              what pods reach of the internet: open or closed (default: open); they never reach the host or its network
+  pod_mbit                  what each pod may send, and get, a second, in megabits (default: no limit)
+  pod_dns                   resolvers that pods ask, public IPv4 addresses (default: 1.1.1.1 and 9.9.9.9)
+  pod_subnets               ranges that the networks of pods are cut from (default: some that are seldom used)
   min_free_mib              room on the disk under which the node takes nothing new, in MiB; under a quarter of it, it signs nothing (default: 256)
   log_level                 debug, info, warn or error (default: info)
 

@@ -90,6 +90,11 @@ func fakeMarket() *apitest.Node {
 		Devices: []member.Device{{UUID: "GPU-1", Model: "H100_SXM", MemoryMiB: 81559, Simulated: true}, {UUID: "GPU-2", Model: "RTX_4090", MemoryMiB: 24564}},
 		Machine: member.Machine{CPU: "EPYC", Cores: 64, MemoryMiB: 524288, DiskGiB: 900, OS: "linux/amd64", Runtime: "docker", Engine: "28.0.1", Driver: "550.1", CUDA: "12.4"},
 		Checks:  []member.Check{{Name: "gpus", OK: true, Detail: "2 found"}, {Name: "disk", Detail: "3 GiB free"}},
+		Gates: []api.Gate{
+			{Name: "runc", State: "warns", Actual: "1.1.5", Needed: "1.3.6 or 1.4.3", Fix: "with Docker: install the newest"},
+			{Name: "firewall", State: "no", Actual: "there is no nft command", Needed: "in place", Fix: "apt-get install nftables"},
+			{Name: "clock", State: "yes", Actual: "-12 ms against the peers", Needed: "within 2s"},
+		},
 	}
 	n.Tell(step.Notice{At: noon, Type: "lease.running", Lease: aLease, Text: "train: running"})
 	n.Tell(step.Notice{At: noon + 1000, Type: "deposit", Text: "25 came in\x1b[31m"})
@@ -221,7 +226,7 @@ func TestViews(t *testing.T) {
 		{"operator", [][]string{{"operator", "invite", "create", "--role", "host"}, {"operator", "invite", "create"}, {"operator", "invite", "ls"}, {"operator", "queue"},
 			{"operator", "show", "ada"}, {"operator", "approve", "ada", "--tier", "community"}, {"operator", "suspend", "ada", "--reason", "noise"}, {"operator", "suspend", "ada"},
 			{"operator", "members"}, {"operator", "deposit", "cleo", "25", "--ref", "bank-transfer-1"}, {"operator", "deposit", "cleo", "-1", "--ref", "x"}, {"operator", "accounts"}}},
-		{"host", [][]string{{"host", "advertise", "--price", "0.34", "--min-bid", "0.12"}, {"host", "advertise"}, {"host", "status"}, {"host", "withdraw"}, {"host", "gpus"}, {"host", "earnings"}, {"host", "settle"}}},
+		{"host", [][]string{{"host", "advertise", "--price", "0.34", "--min-bid", "0.12"}, {"host", "advertise"}, {"host", "status"}, {"host", "withdraw"}, {"host", "gpus"}, {"host", "doctor"}, {"host", "doctor", "-o", "json"}, {"host", "doctor", "-q"}, {"host", "earnings"}, {"host", "settle"}}},
 		{"usage", [][]string{{"frob"}, {"status", "--bogus"}, {"operator"}, {"offers", "-o", "xml"}, {"bill", "verify"}, {"bill", "verify", "/no/such/file"}, {"init"}, {"join", "souk1mistyped"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

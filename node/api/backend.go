@@ -45,6 +45,8 @@ type Backend interface {
 	Bill(ctx context.Context, lease wire.ID) ([]byte, error)
 	// Inventory is this machine: its GPUs, what is around them, and the self-test.
 	Inventory(ctx context.Context) ([]member.Device, member.Machine, []member.Check, error)
+	// SelfTest judges whether this machine is fit to run strangers' pods, now; nothing of a node that hosts none.
+	SelfTest(ctx context.Context) []Gate
 	// Backup writes the node's ledger to a file, or into a folder.
 	Backup(ctx context.Context, path string) (Backup, error)
 	// Shutdown ends the node, and leaves its pods running.

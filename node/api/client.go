@@ -245,6 +245,11 @@ func (c *Client) AcceptLoss(ctx context.Context) (core.Accepted, error) {
 	return call[core.Accepted](ctx, c, "POST", at("ledger", "accept-loss"), nil)
 }
 
+// SelfTest is whether the machine is fit to host.
+func (c *Client) SelfTest(ctx context.Context) (Gates, error) {
+	return call[Gates](ctx, c, "GET", at("node", "self-test"), nil)
+}
+
 // Inventory is the machine.
 func (c *Client) Inventory(ctx context.Context) (Inventory, error) {
 	return call[Inventory](ctx, c, "GET", at("node", "inventory"), nil)

@@ -53,6 +53,20 @@ type Check struct {
 	Detail string `json:"detail"`
 }
 
+// A Gate is one condition of hosting, as the self-test finds it.
+type Gate struct {
+	Name   string `json:"name"`
+	State  string `json:"state" enum:"yes,warns,no" doc:"warns: not as it should be, and goes in this market"`
+	Actual string `json:"actual"`
+	Needed string `json:"needed"`
+	Fix    string `json:"fix,omitempty"`
+}
+
+// Gates are all of them.
+type Gates struct {
+	Gates []Gate `json:"gates"`
+}
+
 // An Inventory is what a node has to offer, and what its self-test says.
 type Inventory struct {
 	Devices []Device `json:"devices"`
@@ -112,6 +126,10 @@ func (s *server) nodeRoutes(a huma.API) {
 		func(ctx context.Context, _ *none) (Inventory, error) {
 			ds, m, cs, err := s.b.Inventory(ctx)
 			return newInventory(ds, m, cs), err
+		})
+	route(a, op("self-test", "GET", "/v1/node/self-test", "Whether this machine is fit to run strangers' pods"),
+		func(ctx context.Context, _ *none) (Gates, error) {
+			return Gates{append([]Gate{}, s.b.SelfTest(ctx)...)}, nil
 		})
 	route(a, patient(op("resolve-image", "GET", "/v1/images", "What an image reference stands for now")),
 		func(ctx context.Context, in *struct {

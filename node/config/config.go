@@ -22,6 +22,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -49,6 +50,15 @@ const (
 	RuntimeProcess Runtime = "process" // plain processes: no isolation, testnet markets only
 )
 
+// An Internet is what pods reach of it. They never reach the host or its own network.
+type Internet string
+
+// The internets.
+const (
+	InternetOpen   Internet = "open"
+	InternetClosed Internet = "closed" // nothing
+)
+
 // A Config is the settings of one node. Paths in it are taken as they are when absolute, else from the home.
 type Config struct {
 	Home string `yaml:"-"` // absolute
@@ -65,6 +75,10 @@ type Config struct {
 	PassphraseFile string   `yaml:"passphrase_file,omitempty"` // of the key
 	LogLevel       string   `yaml:"log_level,omitempty"`       // debug, info, warn or error; empty: info
 	DockerHost     string   `yaml:"docker_host,omitempty"`     // empty: as Docker's own command line has it
+	PodInternet    Internet `yaml:"pod_internet,omitempty"`    // open or closed; empty: open
+	PodMbit        uint32   `yaml:"pod_mbit,omitempty"`        // what each pod may send, and get, a second, in megabits; 0: no limit
+	PodDNS         []string `yaml:"pod_dns,omitempty"`         // resolvers of pods, public addresses; empty: some well-known ones
+	PodSubnets     []string `yaml:"pod_subnets,omitempty"`     // ranges that networks of pods are cut from; empty: some that are seldom used
 	MinFreeMiB     uint32   `yaml:"min_free_mib,omitempty"`    // room on the home's disk under which nothing new is taken; 0: 256
 }
 
@@ -200,6 +214,9 @@ func (c Config) Validate() error {
 	if _, err := c.Level(); err != nil {
 		return invalid("log_level", "%q; want debug, info, warn or error", c.LogLevel)
 	}
+	if err := c.validatePods(); err != nil {
+		return err
+	}
 	switch {
 	case c.MinFreeMiB != 0 && c.MinFreeMiB < leastFree:
 		return invalid("min_free_mib", "%d; want at least %d", c.MinFreeMiB, leastFree)
@@ -211,6 +228,42 @@ func (c Config) Validate() error {
 		return invalid("simulated_gpus", "over 256 bytes")
 	}
 	return nil
+}
+
+// validatePods checks what is said of pods' networks.
+func (c Config) validatePods() error {
+	switch c.PodInternet {
+	case "", InternetOpen, InternetClosed:
+	default:
+		return invalid("pod_internet", "%q; want open or closed", c.PodInternet)
+	}
+	for _, s := range c.PodDNS {
+		a, err := netip.ParseAddr(s)
+		if err != nil || !a.Is4() || a.IsPrivate() || !a.IsGlobalUnicast() {
+			return invalid("pod_dns", "%q; want public IPv4 addresses: pods reach nothing on the host's own network", s)
+		}
+	}
+	for _, s := range c.PodSubnets {
+		p, err := netip.ParsePrefix(s)
+		if err != nil || !p.Addr().Is4() || p.Bits() < 8 || p.Bits() > 28 {
+			return invalid("pod_subnets", "%q; want IPv4 ranges of /8 to /28, as in 10.213.0.0/16", s)
+		}
+	}
+	if c.PodMbit > 1_000_000 {
+		return invalid("pod_mbit", "%d; want at most 1000000", c.PodMbit)
+	}
+	return nil
+}
+
+// PodPools are the ranges of pod_subnets. Validate has looked at them.
+func (c Config) PodPools() []netip.Prefix {
+	var list []netip.Prefix
+	for _, s := range c.PodSubnets {
+		if p, err := netip.ParsePrefix(s); err == nil {
+			list = append(list, p)
+		}
+	}
+	return list
 }
 
 // head stands above the settings that Save writes.

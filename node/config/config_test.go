@@ -15,7 +15,8 @@ func TestConfigReadsBackWhatItSaved(t *testing.T) {
 	want := Config{
 		Home: home, Roles: []string{"host", "consumer"}, Listen: []string{"/ip4/127.0.0.1/tcp/4001", "/ip4/127.0.0.1/udp/4001/quic-v1"},
 		Runtime: RuntimeDocker, SimulatedGPUs: "8xH100", Region: "DE", Alias: "ada: \"#1\"", PrivateImages: true, LogLevel: "debug",
-		PassphraseFile: "pass", APISocket: "x.sock", DockerHost: "unix:///run/docker.sock", Announce: []string{"/dns4/example.com/tcp/4001"},
+		PassphraseFile: "pass", APISocket: "x.sock", DockerHost: "unix:///run/docker.sock", PodInternet: InternetClosed, PodMbit: 100,
+		PodDNS: []string{"9.9.9.9"}, PodSubnets: []string{"10.9.0.0/16"}, Announce: []string{"/dns4/example.com/tcp/4001"},
 	}
 	if Exists(home) {
 		t.Errorf("there is no node yet")
@@ -52,6 +53,13 @@ func TestBadSettingsAreNamedWithTheirLine(t *testing.T) {
 		{"runtime", "runtime: podman\n", "[1:1] config: runtime: \"podman\"; want auto, docker or process"},
 		{"level", "log_level: loud\n", "[1:1] config: log_level"},
 		{"boolean", "allow_private_registries: maybe\n", "[1:27]"},
+		{"internet", "pod_internet: half\n", "[1:1] config: pod_internet: \"half\"; want open or closed"},
+		{"resolver on the LAN", "pod_dns: [1.1.1.1, 192.168.1.1]\n", "[1:1] config: pod_dns: \"192.168.1.1\""},
+		{"resolver on the host", "pod_dns: [127.0.0.53]\n", "[1:1] config: pod_dns: "},
+		{"resolver over IPv6", "pod_dns: ['2606:4700:4700::1111']\n", "[1:1] config: pod_dns: "},
+		{"range", "pod_subnets: [10.0.0.0/30]\n", "[1:1] config: pod_subnets: "},
+		{"no range", "pod_subnets: [10.0.0.0]\n", "[1:1] config: pod_subnets: "},
+		{"line", "pod_mbit: 2000000\n", "[1:1] config: pod_mbit: "},
 		{"size", strings.Repeat("#", limit+1), "over"},
 	} {
 		if got, err := Parse([]byte(c.text)); err == nil || !strings.Contains(err.Error(), c.want) {

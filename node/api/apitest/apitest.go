@@ -27,6 +27,7 @@ type Node struct {
 	Devices  []member.Device
 	Machine  member.Machine
 	Checks   []member.Check
+	Gates    []api.Gate
 
 	mu      sync.Mutex
 	answers map[reflect.Type]func(any) (any, error)
@@ -161,6 +162,8 @@ func (n *Node) Bill(context.Context, wire.ID) ([]byte, error) {
 }
 
 // Inventory implements api.Backend.
+func (n *Node) SelfTest(context.Context) []api.Gate { return n.Gates }
+
 func (n *Node) Inventory(context.Context) ([]member.Device, member.Machine, []member.Check, error) {
 	return n.Devices, n.Machine, n.Checks, nil
 }

@@ -130,6 +130,8 @@ func (h *Host) mayAsk(ctx *step.Context, r step.Request, q market.Request) *step
 		return step.Refuse(step.RefuseWithdrawn, "this host takes no new leases")
 	case !h.engine || !h.known:
 		return step.Refuse(step.RefuseWithdrawn, "this host's container engine does not answer now")
+	case h.unfit != "":
+		return step.Refuse(step.RefuseWithdrawn, "this host does not pass its own self-test now")
 	case ctx.Now < a.until:
 		return step.Refuse(step.RefuseCooldown, "you let %d quotes expire; ask again in %d s", a.count, (a.until-ctx.Now)/member.Second+1)
 	}

@@ -89,6 +89,7 @@ type Host struct {
 	devices   []member.Device
 	known     bool // the inventory has come
 	engine    bool
+	unfit     string // why the machine should take no new leases
 	booted    member.Minute
 	bootAt    member.Time
 	downSince member.Minute // first minute of the outage before this boot
@@ -178,10 +179,19 @@ func (h *Host) Inventory(ctx *step.Context, in step.Inventory) {
 	for _, text := range []*string{&h.machine.CPU, &h.machine.OS, &h.machine.Runtime, &h.machine.Engine, &h.machine.Driver, &h.machine.CUDA} {
 		*text = clip(*text, 96)
 	}
+	if unfit := clip(in.Unfit, unfitMost); unfit != h.unfit {
+		h.unfit, h.stale = unfit, true
+		if unfit != "" {
+			ctx.Notify("host.unfit", wire.ID{}, "this machine takes no new leases: "+unfit)
+		}
+	}
 	h.measure()
 	h.restock(ctx)
 	h.ail(ctx)
 }
+
+// unfitMost is how much is told of what a machine lacks, bytes.
+const unfitMost = 1000
 
 // mostGPUs is how many GPUs one log entry can name.
 const mostGPUs = 64

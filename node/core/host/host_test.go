@@ -318,6 +318,20 @@ func TestNoLogIsBegunBeforeTheNodeIsAHost(t *testing.T) {
 	}
 }
 
+// What is advertised already is off sale while the machine fails its self-test, and on again when it passes.
+func TestUnfitMachineSellsNothing(t *testing.T) {
+	b := newBench(t, false)
+	b.do([]string{"gpus", "1", "2"})
+	b.do([]string{"advertise", "0.60", "0.10"})
+	for _, why := range []string{"", "firewall: not in place", ""} {
+		b.do([]string{"unfit", why})
+		s, ok := b.local(host.OnSale{}).Value.(host.Sale)
+		if !ok || (len(s.Groups) == 0) != (why != "") || s.Reason != why || !s.Listed {
+			t.Errorf("unfit %q: on sale %+v", why, s)
+		}
+	}
+}
+
 func TestOddHardwareIsNoReasonToStop(t *testing.T) {
 	b := newBench(t, false)
 	b.hardware = step.Inventory{Machine: member.Machine{CPU: strings.Repeat("x", 500), Runtime: strings.Repeat("docker", 9)}}

@@ -63,7 +63,7 @@ func (h *Host) offer(ctx *step.Context) market.Offer {
 		Grace: max(s.Grace, ctx.Policy.Grace), MaxHours: s.MaxHours, DiskLimit: "none",
 		LogSeq: h.log.Get().Seq, LogHead: h.log.Get().Head, Policy: ctx.Policy.Number, Region: s.Region, Version: clip(ctx.Boot.Version, 32),
 	}
-	if !s.Listed || !h.engine {
+	if !s.Listed || !h.engine || h.unfit != "" {
 		return o
 	}
 	t := h.alloc.Get()
@@ -207,6 +207,8 @@ func (h *Host) advertise(ctx *step.Context, c Advertise) (any, *step.Problem) {
 		return nil, step.Fail(step.ProblemUsage, "", "a region is a code of at most 8 letters, as in DE or US-CA")
 	case !h.known || len(h.devices) == 0:
 		return nil, step.Fail(step.ProblemOther, "'souk doctor' says what was looked for", "no GPUs were found on this machine")
+	case h.unfit != "":
+		return nil, step.Fail(step.ProblemOther, "'souk host doctor' shows all gates", "this machine is not fit to host: %s", h.unfit)
 	case c.Grace != 0 && (c.Grace < ctx.Policy.Grace || c.Grace > 300):
 		return nil, step.Fail(step.ProblemUsage, "", "grace is %d to 300 s", ctx.Policy.Grace)
 	}
@@ -251,6 +253,8 @@ func (h *Host) onSale(ctx *step.Context) Sale {
 		}
 	case !h.engine:
 		v.Reason = "the container engine does not answer"
+	case h.unfit != "":
+		v.Reason = h.unfit
 	case !s.Listed:
 		v.Reason = "nothing is advertised"
 	}

@@ -131,6 +131,9 @@ func (b *bench) do(words []string) {
 			b.hardware.Devices = append(b.hardware.Devices, member.Device{UUID: "GPU-" + n, Model: "RTX_4090", MemoryMiB: 24576, Simulated: true})
 		}
 		b.step(func(ctx *step.Context) { b.h.Inventory(ctx, b.hardware) })
+	case "unfit": // unfit WORDS…: the machine fails its self-test; without words it passes again
+		b.hardware.Unfit = strings.Join(args, " ")
+		b.step(func(ctx *step.Context) { b.h.Inventory(ctx, b.hardware) })
 	case "advertise": // advertise PRICE FLOOR
 		b.local(host.Advertise{Price: rate(b, args[0]), Floor: rate(b, args[1])})
 	case "withdraw":

@@ -96,10 +96,11 @@ const (
 // An Engine says whether the container engine answers.
 type Engine struct{ Up bool }
 
-// An Inventory is the host's hardware as found now.
+// An Inventory is the host's hardware as found now, and whether the machine is fit to run strangers' pods.
 type Inventory struct {
 	Devices []member.Device
 	Machine member.Machine
+	Unfit   string // why it is not; empty: it is
 }
 
 // A Peer came or went.
