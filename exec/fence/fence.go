@@ -196,16 +196,16 @@ func (f *Fence) Run(ctx context.Context, changed func()) {
 		}
 		up = err == nil
 		switch {
-		case !up && !was && !first:
-			f.links(false) // those that came meanwhile
 		case !up:
-			f.o.Log.Error("the firewall of pods cannot be loaded: no pod starts, and those that run are cut off", "err", err)
+			if was || first {
+				f.o.Log.Error("the firewall of pods cannot be loaded: no pod starts, and those that run are cut off", "err", err)
+			}
 			f.links(false)
-		case !was && !first:
-			f.o.Log.Warn("the firewall of pods is in place again")
-			f.links(true)
-		case first:
-			f.links(true) // a node that ended while the fence was down left them off
+		case !was:
+			if !first {
+				f.o.Log.Warn("the firewall of pods is in place again")
+			}
+			f.links(true) // also those that a node left off which ended meanwhile
 		}
 		if up != was || first {
 			changed()
