@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 
 	"souk/ledger"
+	"souk/market/ranked"
+	"souk/p2p/identity"
 	"souk/p2p/member"
 )
 
@@ -40,6 +41,7 @@ func (l Listing) Name() string {
 
 // A Want is what a consumer is looking for.
 type Want struct {
+	Host           identity.Address // no other is looked at; zero: any
 	Type           BidKind
 	MaxRate        ledger.Rate // per GPU-hour; 0: any price, on-demand only
 	GPUs           uint16
@@ -58,85 +60,62 @@ type Candidate struct {
 	Pay     ledger.Rate // what will be signed, per GPU-hour: the price on demand, for spot the consumer's own bid
 }
 
-// A Miss is why no listing fits. It is an error.
-type Miss struct {
-	Live    int      // listings that were live
-	Unmet   []string // conditions that none of them meets
-	Nearest Listing  // that which fails the fewest conditions; none if Live is 0
-	Failed  []string // what the nearest lacks
-}
-
-// Error says what is lacking and which listing comes nearest.
-func (m *Miss) Error() string {
-	if m.Live == 0 {
-		return "market: no offer is live"
-	}
-	s := "market: no offer fits"
-	if len(m.Unmet) > 0 {
-		s += fmt.Sprintf("; none of %d has %s", m.Live, strings.Join(m.Unmet, ", "))
-	}
-	return s + fmt.Sprintf("; nearest: host %s, %s", m.Nearest.Name(), strings.Join(m.Failed, ", "))
-}
-
-// A check is one condition and how a listing meets it.
-type check struct {
-	name string
-	ok   bool
-	lack string // what a listing that does not meet it says
-}
-
 // Match finds the listings that fit, best first: by what the host takes, then hosts that are not new, the more reliable
 // ones, the earlier offer, the host's address, the group. The same listings give the same order everywhere. When none fits
 // the Miss says why.
 func Match(ls []Listing, w Want, now member.Time) ([]Candidate, *Miss) {
+	h := w.hunt(now)
+	m := missing{hunt: h, better: func(a, b *row) int { return w.candidate(a).compare(w.candidate(b)) }}
 	var fit []Candidate
-	var miss Miss
-	var unmet []check
-	var nearest []check
-	for _, l := range ls {
-		if !l.Offer.Live(now) || l.Group < 0 || l.Group >= len(l.Offer.Groups) {
+	for i := range ls {
+		l := &ls[i]
+		if l.Group < 0 || l.Group >= len(l.Offer.Groups) {
 			continue
 		}
-		miss.Live++
-		checks := w.checks(l)
-		failed := slices.DeleteFunc(slices.Clone(checks), func(c check) bool { return c.ok })
-		if len(failed) == 0 {
-			fit = append(fit, w.candidate(l))
+		r := rowOf(l)
+		if h.skips(&r) {
 			continue
 		}
-		if unmet == nil {
-			unmet = slices.Clone(checks)
-		}
-		for i, c := range checks {
-			unmet[i].ok = unmet[i].ok || c.ok
-		}
-		nearer := len(failed) - len(nearest)
-		if nearest == nil || nearer < 0 || nearer == 0 && w.candidate(l).compare(w.candidate(miss.Nearest)) < 0 {
-			miss.Nearest, nearest = l, failed
+		if m.add(&r) {
+			fit = append(fit, w.candidate(&r))
 		}
 	}
-	if len(fit) > 0 {
-		slices.SortFunc(fit, Candidate.compare)
-		return fit, nil
+	if len(fit) == 0 {
+		return nil, m.miss()
 	}
-	for _, c := range unmet {
-		if !c.ok {
-			miss.Unmet = append(miss.Unmet, c.name)
+	slices.SortFunc(fit, Candidate.compare)
+	return fit, nil
+}
+
+// Match is the function Match over what an index has of hosts in good standing.
+func (x *Index) Match(w Want, now member.Time, see Witness) ([]Candidate, *Miss) {
+	h := w.hunt(now)
+	h.see = see
+	h.split()
+	var fit []Candidate
+	rows := x.rows(w.Query)
+	if l := x.models[plain(w.Model)]; l != nil {
+		rows = l
+	}
+	rows.Each(func(_ ranked.Key, r *row) bool {
+		if h.meets(r) {
+			fit = append(fit, w.candidate(r))
 		}
+		return true
+	})
+	if len(fit) == 0 {
+		return nil, x.why(h, func(a, b *row) int { return w.candidate(a).compare(w.candidate(b)) })
 	}
-	for _, c := range nearest {
-		miss.Failed = append(miss.Failed, c.lack)
-	}
-	return nil, &miss
+	slices.SortFunc(fit, Candidate.compare)
+	return fit, nil
 }
 
 // candidate is a listing with its price for this want.
-func (w Want) candidate(l Listing) Candidate {
-	g := l.GPUs()
+func (w Want) candidate(r *row) Candidate {
 	if w.Type == Spot {
-		return Candidate{Listing: l, Cost: g.SpotNow, Pay: w.MaxRate}
+		return Candidate{Listing: r.listing(), Cost: r.spot, Pay: w.MaxRate}
 	}
-	return Candidate{Listing: l, Cost: g.Price, Pay: g.Price}
+	return Candidate{Listing: r.listing(), Cost: r.price, Pay: r.price}
 }
 
 // compare orders candidates, the better first.
@@ -144,7 +123,7 @@ func (c Candidate) compare(d Candidate) int {
 	a, b := c.Listing, d.Listing
 	return cmp.Or(
 		cmp.Compare(c.Cost, d.Cost),
-		cmp.Compare(count([]bool{a.New}), count([]bool{b.New})),
+		cmp.Compare(truth(a.New), truth(b.New)),
 		cmp.Compare(b.Reliability, a.Reliability),
 		cmp.Compare(a.Offer.At, b.Offer.At),
 		a.Offer.Host.Compare(b.Offer.Host),
@@ -152,44 +131,54 @@ func (c Candidate) compare(d Candidate) int {
 	)
 }
 
-// checks tests a listing against every condition of a want, always in the same order.
-func (w Want) checks(l Listing) []check {
-	g := l.GPUs()
-	free, now := g.Free, g.SpotNow
-	if w.Type == OnDemand {
-		free, now = g.OnDemand, g.Price
+// hunt makes every condition of a want ready, always in the same order.
+func (w Want) hunt(now member.Time) hunt {
+	model, space := plain(w.Model), w.space()
+	h := hunt{now: now, kind: w.Type, only: w.Host}
+	add := func(name string, holds func(*row, uint64) bool, lack func(*row, uint64) string) {
+		h.checks = append(h.checks, check{name: func() string { return name }, holds: holds, lack: lack})
 	}
-	out := []check{
-		{fmt.Sprintf("gpu_name=%s", w.Model), w.Model == "" || plain(w.Model) == plain(g.Model), "has " + g.Model},
-		{"GPUs that are real", w.AllowSimulated || !g.Simulated, "has simulated GPUs"},
-		{fmt.Sprintf("num_gpus>=%d", w.GPUs), free >= w.GPUs, fmt.Sprintf("has %d of %d GPUs for %v", free, g.Count, w.Type)},
-		w.price(now),
-		{fmt.Sprintf("disk_space>=%s", unitBytes.show(num(w.space()))), w.space() <= uint64(l.Offer.Machine.DiskGiB)<<30,
-			fmt.Sprintf("has %dGiB of disk", l.Offer.Machine.DiskGiB)},
-		{fmt.Sprintf("leases of %d minutes", w.Minutes),
-			l.Offer.MaxHours == 0 || w.Minutes <= uint64(l.Offer.MaxHours)*member.HourMinutes,
-			fmt.Sprintf("leases for at most %d h", l.Offer.MaxHours)},
+	if w.Model != "" {
+		add("gpu_name="+w.Model, func(r *row, _ uint64) bool { return plainly(r.model(), model) }, func(r *row, _ uint64) string { return "has " + r.model() })
 	}
-	for _, c := range w.Query.conds {
-		ok, is := c.match(l, free)
-		out = append(out, check{c.String(), ok, fmt.Sprintf("%s is %s", c.field.name, is)})
+	if !w.AllowSimulated {
+		add("GPUs that are real", func(r *row, _ uint64) bool { return !r.simulated }, func(*row, uint64) string { return "has simulated GPUs" })
 	}
-	return out
+	add(fmt.Sprintf("num_gpus>=%d", w.GPUs), func(_ *row, n uint64) bool { return n >= uint64(w.GPUs) },
+		func(r *row, n uint64) string { return fmt.Sprintf("has %d of %d GPUs for %v", n, r.count, w.Type) })
+	h.checks = append(h.checks, w.price())
+	add("disk_space>="+unitBytes.show(space), func(r *row, _ uint64) bool { return space <= uint64(r.disk)<<30 },
+		func(r *row, _ uint64) string { return fmt.Sprintf("has %dGiB of disk", r.disk) })
+	add(fmt.Sprintf("leases of %d minutes", w.Minutes),
+		func(r *row, _ uint64) bool {
+			return r.maxHours == 0 || w.Minutes <= uint64(r.maxHours)*member.HourMinutes
+		},
+		func(r *row, _ uint64) string { return fmt.Sprintf("leases for at most %d h", r.maxHours) })
+	h.checks = append(h.checks, w.Query.checks()...)
+	return h
 }
 
 // price tests what the host takes now.
-func (w Want) price(now ledger.Rate) check {
-	c := check{name: fmt.Sprintf("%v at most %s", w.Type, w.MaxRate.Text())}
-	if w.MaxRate == math.MaxInt64 || w.MaxRate == 0 {
-		c.name = fmt.Sprintf("%v at any price", w.Type)
+func (w Want) price() check {
+	c := check{name: func() string {
+		if w.MaxRate == math.MaxInt64 || w.MaxRate == 0 {
+			return fmt.Sprintf("%v at any price", w.Type)
+		}
+		return fmt.Sprintf("%v at most %s", w.Type, w.MaxRate.Text())
+	}}
+	if w.Type == Spot {
+		c.holds = func(r *row, _ uint64) bool { return r.spot > 0 && r.spot <= w.MaxRate }
+		c.lack = func(r *row, _ uint64) string {
+			if r.spot == 0 {
+				return "takes no spot bid now"
+			}
+			return fmt.Sprintf("takes %s, you bid %s", r.spot.Text(), w.MaxRate.Text())
+		}
+		return c
 	}
-	switch {
-	case now == 0:
-		c.lack = "takes no spot bid now"
-	case w.Type == Spot:
-		c.ok, c.lack = now <= w.MaxRate, fmt.Sprintf("takes %s, you bid %s", now.Text(), w.MaxRate.Text())
-	default:
-		c.ok, c.lack = w.MaxRate == 0 || now <= w.MaxRate, fmt.Sprintf("asks %s, you pay at most %s", now.Text(), w.MaxRate.Text())
+	c.holds = func(r *row, _ uint64) bool { return w.MaxRate == 0 || r.price <= w.MaxRate }
+	c.lack = func(r *row, _ uint64) string {
+		return fmt.Sprintf("asks %s, you pay at most %s", r.price.Text(), w.MaxRate.Text())
 	}
 	return c
 }
@@ -199,5 +188,5 @@ func (w Want) space() uint64 {
 	if s := w.Disk + w.Volume; s >= w.Disk {
 		return s
 	}
-	return 1<<64 - 1
+	return unlimited
 }

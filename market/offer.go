@@ -32,6 +32,7 @@ type Group struct {
 	SpotNow   ledger.Rate `cbor:"7,keyasint"` // what one more spot GPU takes to win now, per GPU-hour; 0: cannot be won
 	OnDemand  uint16      `cbor:"8,keyasint"` // GPUs that on-demand could have now: free ones and those of spot pods
 	Simulated bool        `cbor:"9,keyasint"`
+	Compute   uint16      `cbor:"10,keyasint,omitempty"` // CUDA compute capability times 100, as 890; 0: not told
 }
 
 // An Offer is everything one host has on sale. A later sequence replaces it.
@@ -56,6 +57,7 @@ type Offer struct {
 	Region    string           `cbor:"18,keyasint"` // ISO 3166 code, as the host says
 	Version   string           `cbor:"19,keyasint"`
 	Extension identity.Hash    `cbor:"20,keyasint"`
+	Fills     []Fill           `cbor:"21,keyasint,omitempty"` // what was taken lately, the oldest first
 }
 
 // Kind implements wire.Message.
@@ -94,6 +96,9 @@ func (o Offer) Validate() error {
 		if len(a) > 256 {
 			return errors.New("offer: an address is over 256 bytes")
 		}
+	}
+	if err := o.validFills(); err != nil {
+		return err
 	}
 	return o.Machine.Validate()
 }

@@ -37,7 +37,9 @@ type condition struct {
 // An operand is a value as it was written, and what it means to the field.
 type operand struct {
 	text   string
+	plain  string // the same in plain
 	quoted bool
+	at     int // where in the query it stands
 	num    number
 	ver    []uint64
 }
@@ -91,9 +93,17 @@ type QueryError struct {
 func (e QueryError) Error() string {
 	s := fmt.Sprintf("market: query, column %d: %s", e.At+1, e.Why)
 	if len(e.Near) > 0 {
-		s += "; did you mean " + strings.Join(e.Near, " or ") + "?"
+		s += "; did you mean " + either(e.Near) + "?"
 	}
 	return s
+}
+
+// either is a list of names for people: A, B or C.
+func either(names []string) string {
+	if n := len(names) - 1; n > 0 {
+		return strings.Join(names[:n], ", ") + " or " + names[n]
+	}
+	return names[0]
 }
 
 // ParseQuery reads a query; an empty one asks for nothing. Every error is a QueryError.
@@ -119,8 +129,8 @@ func ParseQuery(s string) (Query, error) {
 // String is the query in its plainest spelling; ParseQuery reads it back as the same query.
 func (q Query) String() string {
 	out := make([]string, len(q.conds))
-	for i, c := range q.conds {
-		out[i] = c.String()
+	for i := range q.conds {
+		out[i] = q.conds[i].String()
 	}
 	return strings.Join(out, " ")
 }
@@ -154,18 +164,22 @@ func (q Query) Implicit(p member.Policy) Query {
 func (q Query) And(more Query) Query { return Query{slices.Concat(q.conds, more.conds)} }
 
 // Match reports whether a listing meets every condition. If not, failed is the first one that it does not meet, and what
-// the listing has: "dph<0.4 (is 0.45)". A condition on what a host does not say is not met.
+// the listing has: "dph<0.4 (is 0.45)". A condition on what a host does not say is not met. A listing of no group meets none.
 func (q Query) Match(l Listing) (ok bool, failed string) {
-	for _, c := range q.conds {
-		if ok, is := c.match(l, l.GPUs().Free); !ok {
-			return false, fmt.Sprintf("%v (is %s)", c, is)
+	if l.Group < 0 || l.Group >= len(l.Offer.Groups) {
+		return false, "a group of GPUs (there is none)"
+	}
+	r := rowOf(&l)
+	for _, c := range q.checks() {
+		if !c.met(&r, r.having(0)) {
+			return false, fmt.Sprintf("%v (is %s)", c.cond, c.cond.field.show(&r, r.having(0)))
 		}
 	}
 	return true, ""
 }
 
 // String is the condition as ParseQuery reads it.
-func (c condition) String() string {
+func (c *condition) String() string {
 	var vals []string
 	for _, v := range c.values {
 		vals = append(vals, v.String())
@@ -188,35 +202,6 @@ func (o operand) String() string {
 		return `"` + o.text + `"`
 	}
 	return o.text
-}
-
-// match tests one condition, free being the GPUs that count as such; is says what the listing has.
-func (c condition) match(l Listing, free uint16) (ok bool, is string) {
-	if c.op == "" {
-		return true, ""
-	}
-	have := c.field.of(l, free)
-	if !have.known {
-		return false, "not known"
-	}
-	is = c.field.unit.show(have)
-	switch c.op {
-	case opIn, opNotIn:
-		in := slices.ContainsFunc(c.values, func(v operand) bool { return c.field.unit.equal(have, v) })
-		return in == (c.op == opIn), is
-	case opEqual, opNotEqual:
-		return c.field.unit.equal(have, c.values[0]) == (c.op == opEqual), is
-	}
-	d := c.field.unit.compare(have, c.values[0])
-	switch c.op {
-	case opLess:
-		return d < 0, is
-	case opAtMost:
-		return d <= 0, is
-	case opMore:
-		return d > 0, is
-	}
-	return d >= 0, is
 }
 
 // A parser reads one query from left to right.
@@ -252,6 +237,9 @@ func (p *parser) condition() (condition, error) {
 		return condition{}, QueryError{At: start, Why: "want a field, as in gpu_name=RTX_4090"}
 	}
 	f, near := findField(name)
+	if why := unmeasured[strings.ToLower(name)]; f == nil && why != "" {
+		return condition{}, QueryError{At: start, Why: fmt.Sprintf("%s is not measured yet: %s", name, why)}
+	}
 	if f == nil {
 		return condition{}, QueryError{At: start, Why: fmt.Sprintf("unknown field %q", clip(name)), Field: name, Near: near}
 	}
@@ -351,8 +339,12 @@ func (p *parser) value(f *field, any bool) (operand, error) {
 	case any && !v.quoted && strings.EqualFold(v.text, "any"):
 		return v, nil
 	}
+	v.plain, v.at = plain(v.text), start
 	if why := f.unit.read(&v); why != "" {
 		return v, QueryError{At: start, Why: fmt.Sprintf("%s: %q is %s", f.name, v.text, why)}
+	}
+	if f.among != nil && !slices.Contains(f.among, v.plain) {
+		return v, QueryError{At: start, Why: fmt.Sprintf("%s: %q is none of %s", f.name, v.text, strings.Join(f.among, ", "))}
 	}
 	return v, nil
 }

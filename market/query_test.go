@@ -17,10 +17,10 @@ func testListing() Listing {
 	return Listing{
 		Offer: Offer{
 			Host: identity.Address{0xab, 0xcd}, Seq: 1, At: 1000, Expires: 10_000,
-			Groups: []Group{{Model: "RTX_4090", MemoryMiB: 24576, Count: 4, Free: 2, Price: 400_000_000, Floor: 150_000_000,
-				SpotNow: 150_000_000, OnDemand: 4}},
+			Groups: []Group{{Model: "RTX_4090", MemoryMiB: 24564, Count: 4, Free: 2, Price: 400_000_000, Floor: 150_000_000,
+				SpotNow: 150_000_000, OnDemand: 4, Compute: 890}},
 			Machine: member.Machine{CPU: "EPYC", Cores: 32, MemoryMiB: 131072, DiskGiB: 500, Runtime: "docker",
-				Driver: "535.104.05", CUDA: "12.4"},
+				Driver: "535.104.05", CUDA: "12.4", OS: "linux/amd64", GPUs: 8},
 			Addrs: []string{"/ip4/1.2.3.4/tcp/4001"}, Disk: 100_000_000, Grace: 30, MaxHours: 72, Region: "US-CA",
 		},
 		Tier: member.TierSecure, Alias: "my_host", Reliability: 991_000,
@@ -47,10 +47,10 @@ func TestQueryConditions(t *testing.T) {
 		{"dph<0.4", "dph<0.4 (is 0.40)"},
 		{"dph<=0.4", ""},
 		{"dph<0.400000001", ""},
-		{"dph<=0.3999999999", "dph<=0.3999999999 (is 0.40)"},
-		{"dph>0.3999999999", ""},
+		{"dph<=0.399999999", "dph<=0.399999999 (is 0.40)"},
+		{"dph>0.399999999", ""},
 		{"dph==0.4", ""},
-		{"dph!=0.4000000001", ""},
+		{"dph!=0.400000001", ""},
 		{"min_bid=0.15 spot<=0.15 storage_cost=0.1", ""},
 		{"reliability>=99.1%", ""},
 		{"reliability>0.991", "reliability>0.991 (is 0.991)"},
@@ -71,6 +71,16 @@ func TestQueryConditions(t *testing.T) {
 		{"tier=community", `tier=community (is "secure")`},
 		{"tier=any simulated=any", ""},
 		{`alias="any"`, `alias="any" (is "my_host")`},
+		{"gpu_total_ram=48GiB gpu_frac=0.25 gpu_frac=25% dph_total=0.8 cpu_cores_effective=8 rentable=true rented=true", ""},
+		{"compute_cap>=8.9 compute_cap=890 compute_cap<12.0 compute_cap>=700 compute_cap<900", ""},
+		{"compute_cap>8.9", "compute_cap>8.9 (is 8.9)"},
+		{"gpu_arch=nvidia cpu_arch=amd64 verification=verified datacenter=true inet_up_cost=0", ""},
+		{"cpu_arch=arm64", `cpu_arch=arm64 (is "amd64")`},
+		{"machine_id=0xabcd000000000000000000000000000000000000 id=0xABCD000000000000000000000000000000000000/RTX_4090", ""},
+		{"cuda_max_good>=12.10", `cuda_max_good>=12.10 (is "12.4")`},
+		{"cuda_max_good in [12.4.0,13] cuda_max_good notin [12.40]", ""},
+		{"verified=false", "verified=false (is true)"},
+		{"rentable=false", "rentable=false (is true)"},
 	} {
 		q, err := ParseQuery(c.query)
 		if err != nil {
@@ -84,7 +94,7 @@ func TestQueryConditions(t *testing.T) {
 }
 
 func TestWhatAHostDoesNotSayIsNotMet(t *testing.T) {
-	for _, s := range []string{"spot<1", "cuda_max_good>=1", "cuda_max_good!=1", "geolocation!=DE", "geolocation notin [DE]"} {
+	for _, s := range []string{"spot<1", "spot!=1", "compute_cap<9", "gpu_frac<1", "cpu_cores_effective>=0", "cpu_ram>=0B", "cpu_arch!=arm64", "cuda_max_good>=1", "cuda_max_good!=1", "geolocation!=DE", "geolocation notin [DE]"} {
 		q, err := ParseQuery(s)
 		if err != nil {
 			t.Fatal(err)
@@ -112,15 +122,33 @@ func TestQueryErrorsNameThePlace(t *testing.T) {
 		{"gpu_ram>=24", 9, "want", nil},
 		{"gpu_ram>=24XB", 9, "not a size", nil},
 		{"dph<0.4x", 4, "not a number of credits", nil},
-		{"dph<-1", 4, "not a number", nil},
+		{"dph<-1", 4, "is negative", nil},
+		{"dph<0.3999999999", 4, "finer than the smallest step of a price", nil},
+		{"dph<0.40EUR", 4, "not a number of credits", nil},
+		{"dph<0.40GiB", 4, "not a number of credits", nil},
+		{"gpu_ram>=24h", 9, "not a size", nil},
+		{"gpu_ram>=99999999TiB", 9, "too large", nil},
+		{"gpu_ram>=-24GiB", 9, "is negative", nil},
+		{"num_gpus>=1.5.2", 10, "not a number", nil},
+		{"num_gpus>=99999999999999999999", 10, "too large", nil},
+		{"disk_bw>500", 0, "disk_bw is not measured yet: no host tells how fast its disk is", nil},
+		{"dlperf>5", 0, "dlperf is not measured yet", nil},
+		{"INET_UP>100", 0, "not measured yet", nil},
+		{"geolocation=Germany", 12, "no place; want the two letters of a country", nil},
+		{"geolocation in [DE,Netherlands]", 19, "no place", nil},
+		{"tier=platinum", 5, "none of community, secure, none", nil},
+		{"runtime=podman", 8, "none of docker, process", nil},
+		{"compute_cap>=eight", 13, "not a compute capability", nil},
 		{"dph<+1", 4, "not a number", nil},
 		{"dph<1e3", 4, "not a number", nil},
 		{"dph<.5", 4, "not a number", nil},
 		{"dph<5.", 4, "not a number", nil},
-		{"dph<99999999999999999999", 4, "not a number", nil},
+		{"dph<99999999999999999999", 4, "too large", nil},
 		{"reliability>99", 12, "over 1", nil},
 		{"duration>3", 9, "span with its unit", nil},
 		{"cuda_max_good>new", 14, "not a version", nil},
+		{"cuda_max_good>1234567890123456789", 14, "not a version", nil},
+		{"cuda_max_good>1.2.3.4.5.6.7", 14, "not a version", nil},
 		{"verified=yes", 9, "neither true nor false", nil},
 		{"geolocation in DE", 15, "want a list", nil},
 		{"geolocation in [DE", 18, "want , or ]", nil},
@@ -173,8 +201,16 @@ func TestEveryFieldHasOneMeaning(t *testing.T) {
 		if f.help == "" {
 			t.Errorf("field %q has no help", f.name)
 		}
-		f.of(Listing{}, 0)
-		f.of(testListing(), 1)
+		l := testListing()
+		r, empty := rowOf(&l), row{offer: &Offer{Groups: []Group{{}}}}
+		for _, r := range []*row{&r, &empty} {
+			if s := f.show(r, 1); s == "" {
+				t.Errorf("field %q shows nothing", f.name)
+			}
+		}
+		if (f.num == nil) == (f.text == nil) || unmeasured[f.name] != "" {
+			t.Errorf("field %q has to be a number or a text, and not unmeasured", f.name)
+		}
 	}
 	if len(Fields()) != len(fields) {
 		t.Error("Fields leaves some out")
@@ -189,15 +225,21 @@ func TestNumbersCompareAsRationals(t *testing.T) {
 		r, _ := new(big.Rat).SetString(s)
 		r.Mul(r, new(big.Rat).SetUint64(scale))
 		whole := new(big.Int).Quo(r.Num(), r.Denom())
-		n, ok := parseNumber(s, scale)
-		if ok != whole.IsUint64() {
-			t.Fatalf("parseNumber(%s, %d): %v", s, scale, ok)
+		n, why := parseNumber(s, scale)
+		if fits := whole.IsUint64() && whole.Uint64() < unlimited; fits != (why == "") || !fits && why != tooLarge {
+			t.Fatalf("parseNumber(%s, %d): %q", s, scale, why)
 		}
-		if !ok {
+		if why != "" {
 			return
 		}
 		near := whole.Uint64() + rapid.Uint64Range(0, 2).Draw(t, "off") - 1
 		for _, h := range []uint64{have, near} {
+			for _, op := range []operator{opEqual, opLess, opAtMost, opMore, opAtLeast} {
+				span, d := n.span(op), new(big.Rat).SetUint64(h).Cmp(r)
+				if in := span.from <= h && h <= span.to; h <= unlimited && in != (op == opEqual && d == 0 || op.ordered() && op.admits(d)) {
+					t.Fatalf("%d %s %s × %d: %v", h, op, s, scale, in)
+				}
+			}
 			if got, want := n.compare(h), new(big.Rat).SetUint64(h).Cmp(r); got != want {
 				t.Fatalf("%d against %s × %d: %d, want %d", h, s, scale, got, want)
 			}

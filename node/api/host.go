@@ -21,6 +21,7 @@ type Group struct {
 	SpotNow   ledger.Rate `json:"spotNow"`  // what one more spot GPU takes to win now; 0: cannot be won
 	OnDemand  uint16      `json:"onDemand"` // GPUs that on-demand could have now
 	Simulated bool        `json:"simulated"`
+	Compute   uint16      `json:"computeCapability,omitempty"` // times 100, as 890; 0: not told
 }
 
 // A Sale is what this host has on sale.

@@ -31,6 +31,7 @@ type Device struct {
 	Model     string `json:"model"` // market name
 	MemoryMiB uint32 `json:"memoryMiB"`
 	Simulated bool   `json:"simulated"`
+	Compute   uint16 `json:"computeCapability,omitempty"` // times 100, as 890; 0: not told
 }
 
 // A Machine is the computer around the GPUs.
@@ -44,6 +45,7 @@ type Machine struct {
 	Engine    string `json:"engine"`
 	Driver    string `json:"driver"`
 	CUDA      string `json:"cuda"`
+	GPUs      uint16 `json:"gpus,omitempty"` // in the machine; 0: not told
 }
 
 // A Check is one line of the self-test.

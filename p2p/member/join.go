@@ -15,6 +15,7 @@ type Device struct {
 	Model     string `cbor:"2,keyasint"` // market name, as in RTX_4090
 	MemoryMiB uint32 `cbor:"3,keyasint"`
 	Simulated bool   `cbor:"4,keyasint"`
+	Compute   uint16 `cbor:"5,keyasint,omitempty"` // CUDA compute capability times 100, as 890; 0: not told
 }
 
 // A Machine is what a host says of the computer around its GPUs.
@@ -24,10 +25,11 @@ type Machine struct {
 	MemoryMiB uint32 `cbor:"3,keyasint"`
 	DiskGiB   uint32 `cbor:"4,keyasint"` // free for pods
 	OS        string `cbor:"5,keyasint"`
-	Runtime   string `cbor:"6,keyasint"` // docker or process
-	Engine    string `cbor:"7,keyasint"` // version of the container engine
-	Driver    string `cbor:"8,keyasint"` // NVIDIA driver
-	CUDA      string `cbor:"9,keyasint"` // highest CUDA version that the driver takes
+	Runtime   string `cbor:"6,keyasint"`            // docker or process
+	Engine    string `cbor:"7,keyasint"`            // version of the container engine
+	Driver    string `cbor:"8,keyasint"`            // NVIDIA driver
+	CUDA      string `cbor:"9,keyasint"`            // highest CUDA version that the driver takes
+	GPUs      uint16 `cbor:"10,keyasint,omitempty"` // in the machine, whether on sale or not; 0: not told
 }
 
 // Validate checks bounds.

@@ -58,7 +58,7 @@ func TestVectorsOfEveryKind(t *testing.T) {
 	last := wire.Kind(0)
 	for _, s := range samples(t) {
 		kind := s.msg.Kind()
-		if kind <= last {
+		if kind < last { // a kind that has got fields since has its former sample first
 			t.Fatalf("%v stands after %v", kind, last)
 		}
 		last = kind
@@ -250,7 +250,10 @@ signature covers. The market's id is keccak256("souk/market/1" ‖ payload of it
 			as = "EIP-712"
 			types = append(types, fmt.Sprintf("- `%s`: `%s`", k.Domain(), typed.Typed().Type()))
 		}
-		fmt.Fprintf(&b, "| %d | `%s` | `%T` | %s | %d |\n", k, k.Domain(), s.msg, as, k.Limit())
+		line := fmt.Sprintf("| %d | `%s` | `%T` | %s | %d |\n", k, k.Domain(), s.msg, as, k.Limit())
+		if !bytes.HasSuffix(b.Bytes(), []byte(line)) { // a kind may have more than one sample
+			b.WriteString(line)
+		}
 	}
 	b.WriteString("\n## Type strings\n\n" + strings.Join(types, "\n") + "\n")
 	b.WriteString("\nVectors of every kind: `p2p/wire/testdata/vectors.json`.\n")

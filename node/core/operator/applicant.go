@@ -55,6 +55,7 @@ type DeviceView struct {
 	Model     string `json:"model"`
 	MemoryMiB uint32 `json:"memoryMiB"`
 	Simulated bool   `json:"simulated"`
+	Compute   uint16 `json:"computeCapability,omitempty"` // times 100, as 890; 0: not told
 }
 
 // A MachineView is the computer around the GPUs as its owner reports it.
@@ -68,6 +69,7 @@ type MachineView struct {
 	Engine    string `json:"engine"`
 	Driver    string `json:"driver"`
 	CUDA      string `json:"cuda"`
+	GPUs      uint16 `json:"gpus,omitempty"` // in the machine; 0: not told
 }
 
 // A CheckView is one line of the applicant's self-test.
