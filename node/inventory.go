@@ -81,9 +81,10 @@ func (n *Node) Inventory(ctx context.Context) ([]member.Device, member.Machine, 
 	}
 	devices := make([]member.Device, 0, len(found))
 	for _, d := range found {
-		devices = append(devices, member.Device{UUID: d.UUID, Model: d.Name, MemoryMiB: uint32(d.MemoryMiB), Simulated: d.Simulated})
+		devices = append(devices, member.Device{UUID: d.UUID, Model: d.Name, MemoryMiB: uint32(d.MemoryMiB), Simulated: d.Simulated, Compute: d.Compute})
 		m.Driver, m.CUDA = d.Driver, d.CUDA
 	}
+	m.GPUs = uint16(len(devices))
 	n.pods.measure(m, len(devices))
 	n.realGPUs(devices)
 	return devices, m, n.checks(devices, m, n.judge(ctx, false), err), nil

@@ -124,7 +124,11 @@ func (n *nvmlInventory) device(i int) (Device, error) {
 	if ret != nvml.SUCCESS {
 		return Device{}, fmt.Errorf("gpu: %s: PCI address: %s", uuid, text(ret))
 	}
-	return Device{UUID: uuid, Model: name, Name: MarketName(name), MemoryMiB: int64(memory.Total >> 20),
+	major, minor, ret := h.GetCudaComputeCapability()
+	if ret != nvml.SUCCESS {
+		return Device{}, fmt.Errorf("gpu: %s: compute capability: %s", uuid, text(ret))
+	}
+	return Device{UUID: uuid, Model: name, Name: MarketName(name), MemoryMiB: int64(memory.Total >> 20), Compute: uint16(major*100 + minor*10),
 		PCI: fmt.Sprintf("%04x:%02x:%02x.0", pci.Domain, pci.Bus, pci.Device)}, nil
 }
 

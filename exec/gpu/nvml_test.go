@@ -55,7 +55,7 @@ func TestNVMLDevices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Device{UUID: uuids[1], Model: "NVIDIA H100 80GB HBM3", Name: "H100_SXM", MemoryMiB: 81920, Driver: "550.54.15",
+	want := Device{UUID: uuids[1], Model: "NVIDIA H100 80GB HBM3", Name: "H100_SXM", MemoryMiB: 81920, Compute: 900, Driver: "550.54.15",
 		CUDA: "12.4", PCI: "0000:3c:00.0"}
 	if len(got) != 2 || got[1] != want {
 		t.Fatalf("got %+v, want the second to be %+v", got, want)

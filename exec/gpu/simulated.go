@@ -41,7 +41,7 @@ func Simulated(addr [20]byte, spec string) (Inventory, error) {
 		}
 		for range n {
 			i := len(list)
-			list = append(list, Device{UUID: simulatedUUID(addr, i), Model: m.model, Name: m.name, MemoryMiB: m.memoryMiB,
+			list = append(list, Device{UUID: simulatedUUID(addr, i), Model: m.model, Name: m.name, MemoryMiB: m.memoryMiB, Compute: m.compute,
 				PCI: fmt.Sprintf("0000:%02x:00.0", i+1), Simulated: true})
 		}
 	}

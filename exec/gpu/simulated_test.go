@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"souk/market"
 )
 
 func TestSimulatedGPUsStayTheSameForANode(t *testing.T) {
@@ -52,6 +54,21 @@ func TestBadSpecificationsSayWhatToWrite(t *testing.T) {
 		if !errors.Is(err, ErrSpec) || !strings.Contains(err.Error(), hint) {
 			t.Errorf("%.40q: got %v, want %q in it", spec, err, hint)
 		}
+	}
+}
+
+// TestMarketKnowsEveryModel keeps the market's list of names, against which queries are checked, and ours together.
+func TestMarketKnowsEveryModel(t *testing.T) {
+	var names []string
+	for _, m := range models {
+		names = append(names, m.name)
+		if m.compute < 700 || m.compute > 1300 {
+			t.Errorf("%s has compute capability %d", m.name, m.compute)
+		}
+	}
+	slices.Sort(names)
+	if !slices.Equal(names, market.Models()) {
+		t.Errorf("the market knows %v, want %v", market.Models(), names)
 	}
 }
 

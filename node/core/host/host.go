@@ -48,6 +48,8 @@ type sale struct {
 	Seq      uint64      `cbor:"8,keyasint"`  // of the last offer
 	Private  bool        `cbor:"9,keyasint"`  // images of registries on private addresses are taken
 	Room     uint32      `cbor:"10,keyasint"` // GiB that were free for pods when there were most
+
+	Fills []market.Fill `cbor:"11,keyasint,omitempty"` // the newest, the oldest first
 }
 
 // chainEnd is how far a chain that this host signs has come.
@@ -288,6 +290,9 @@ func (h *Host) write(ctx *step.Context, e market.LogEntry) identity.Hash {
 	ctx.Guard([]byte("lease-log"), e.Seq, obj)
 	ctx.Put(table.Key(table.LeaseLog, ctx.Self[:], table.Uint64(e.Seq)), obj)
 	h.log.Put(chainEnd{Seq: e.Seq, Head: ref, Minute: e.Minute})
+	if e.Entry == market.EntryTake {
+		h.filled(e)
+	}
 	return ref
 }
 

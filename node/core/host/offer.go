@@ -1,6 +1,8 @@
 package host
 
 import (
+	"slices"
+
 	"souk/ledger"
 	"souk/market"
 	"souk/node/core/step"
@@ -63,6 +65,11 @@ func (h *Host) offer(ctx *step.Context) market.Offer {
 		Grace: max(s.Grace, ctx.Policy.Grace), MaxHours: s.MaxHours, DiskLimit: "none",
 		LogSeq: h.log.Get().Seq, LogHead: h.log.Get().Head, Policy: ctx.Policy.Number, Region: s.Region, Version: clip(ctx.Boot.Version, 32),
 	}
+	for _, f := range s.Fills {
+		if f.At+market.FillsFor >= ctx.Now {
+			o.Fills = append(o.Fills, f)
+		}
+	}
 	if !s.Listed || !h.engine || h.unfit != "" {
 		return o
 	}
@@ -75,6 +82,7 @@ func (h *Host) offer(ctx *step.Context) market.Offer {
 		o.Groups = append(o.Groups, market.Group{
 			Model: model, MemoryMiB: h.memory(model), Count: c.Usable, Free: c.Free, Price: s.Price, Floor: s.Floor,
 			SpotNow: t.SpotNow(model, s.Floor), OnDemand: c.OnDemand, Simulated: h.simulated(model),
+			Compute: h.compute(model),
 		})
 	}
 	return o
@@ -105,6 +113,28 @@ func (h *Host) memory(model string) uint32 {
 		}
 	}
 	return 0
+}
+
+func (h *Host) compute(model string) uint16 {
+	for _, s := range h.alloc.Get().Slots {
+		if s.Device.Model == model {
+			return s.Device.Compute
+		}
+	}
+	return 0
+}
+
+// filled notes for the next offers that a lease took GPUs.
+func (h *Host) filled(e market.LogEntry) {
+	gpus := h.devicesOf(e.GPUs)
+	if len(gpus) == 0 {
+		return
+	}
+	s := h.sale.Get()
+	s.Fills = append(s.Fills, market.Fill{Seq: e.Seq, At: e.At, Type: e.Type, Model: gpus[0].Model, GPUs: uint16(len(gpus)), Rate: e.Rate, Simulated: gpus[0].Simulated})
+	s.Fills = slices.Clone(s.Fills[max(len(s.Fills)-market.FillsMost, 0):])
+	h.sale.Touch()
+	h.stale = true
 }
 
 // Commands of a host's user.
