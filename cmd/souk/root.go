@@ -71,7 +71,7 @@ func newRoot(e *env) *cobra.Command {
 		}
 	}
 	in(groupNode, demoCommand(e), initCommand(e), upCommand(e), downCommand(e), statusCommand(e), joinCommand(e), idCommand(e), eventsCommand(e), doctorCommand(e), versionCommand(e))
-	in(groupConsumer, offersCommand(e), runCommand(e), psCommand(e), logsCommand(e), stopCommand(e), startCommand(e), rmCommand(e), waitCommand(e), reputationCommand(e))
+	in(groupConsumer, offersCommand(e), quoteCommand(e), bookCommand(e), tapeCommand(e), statsCommand(e), runCommand(e), psCommand(e), logsCommand(e), stopCommand(e), startCommand(e), rmCommand(e), waitCommand(e), reputationCommand(e))
 	in(groupHost, hostCommand(e))
 	in(groupOperator, operatorCommand(e))
 	in(groupMoney, balanceCommand(e), transferCommand(e), limitCommand(e), mandateCommand(e), ledgerCommand(e), billCommand(e))

@@ -112,12 +112,81 @@ func fakeOffers(n *apitest.Node) {
 		return market.Offer{Host: h, Seq: 3, At: noon - 1000, Expires: noon + 600_000, Groups: []market.Group{g}, Region: region, Grace: 5,
 			Machine: member.Machine{Cores: 16, MemoryMiB: 65536, DiskGiB: 500, Runtime: "docker", CUDA: "12.4"}, Disk: 100_000_000, Stopped: 200_000_000, DiskLimit: "none"}
 	}
-	apitest.Say[observer.Offers](n, observer.Listed{Total: 3, Implicit: "verified=true reliability>=0.98", Listings: []market.Listing{
-		{Alias: "ada", Tier: member.TierCommunity, Reliability: 999_100, Offer: offer(aHost, "DE",
-			market.Group{Model: "H100_SXM", MemoryMiB: 81559, Count: 8, Free: 3, Price: 2_400_000_000, Floor: 800_000_000, SpotNow: 850_000_000, OnDemand: 8, Simulated: true})},
-		{Tier: member.TierSecure, New: true, Offer: offer(anOperator, "",
-			market.Group{Model: "RTX_4090", MemoryMiB: 24564, Count: 2, Price: 340_000_000, Floor: 120_000_000})},
-	}})
+	x := market.NewIndex()
+	for _, o := range []market.Offer{
+		offer(aHost, "DE", market.Group{Model: "H100_SXM", MemoryMiB: 81559, Count: 8, Free: 3, Price: 2_400_000_000, Floor: 800_000_000, SpotNow: 850_000_000, OnDemand: 8,
+			Simulated: true, Compute: 900}),
+		offer(anOperator, "", market.Group{Model: "RTX_4090", MemoryMiB: 24564, Count: 2, Price: 340_000_000, Floor: 120_000_000}),
+		offer(aUser, "NL", market.Group{Model: "RTX_4090", MemoryMiB: 24564, Count: 4, Free: 4, Price: 380_000_000, Floor: 120_000_000, SpotNow: 120_000_000, OnDemand: 4}),
+	} {
+		x.Put(&o)
+	}
+	known := market.Witness{See: func(h identity.Address) (market.Facts, bool) {
+		return map[identity.Address]market.Facts{aHost: {Alias: "ada", Tier: member.TierCommunity, Reliability: 999_100}, anOperator: {Tier: member.TierSecure, New: true, Reliability: 1_000_000},
+			aUser: {Alias: "bob", Tier: member.TierCommunity, Reliability: 985_000}}[h], true
+	}}
+	read := func(text string, lift bool) (q, extra market.Query, err error) {
+		if q, err = market.ParseQuery(text); err == nil {
+			err = x.Check(q)
+		}
+		if !lift {
+			any, _ := market.ParseQuery("simulated=any")
+			extra = q.And(any).Implicit(member.DefaultPolicy(anOperator, noon))
+		}
+		if err != nil {
+			err = step.Fail(step.ProblemUsage, "souk offers --help lists the fields", "%s", strings.TrimPrefix(err.Error(), "market: "))
+		}
+		return q.And(extra), extra, err
+	}
+	apitest.On(n, func(c observer.Offers) (any, error) {
+		q, extra, err := read(c.Query, c.Lift)
+		if err != nil {
+			return nil, err
+		}
+		order, err := market.ParseOrder(c.Sort)
+		if err != nil {
+			return nil, step.Fail(step.ProblemUsage, "", "%s", strings.TrimPrefix(err.Error(), "market: "))
+		}
+		f := x.Search(market.Search{Query: q, Order: order, Limit: c.Limit, Count: !c.Quick, Now: noon}, known)
+		out := observer.Listed{Total: f.Live, Fit: f.Fit, Implicit: extra.String()}
+		for _, h := range f.Hits {
+			out.Listings = append(out.Listings, h.Listing())
+		}
+		if f.Miss != nil {
+			out.Missing = strings.TrimPrefix(f.Miss.Error(), "market: ")
+		}
+		return out, nil
+	})
+	apitest.On(n, func(c observer.Book) (any, error) {
+		q, extra, err := read(c.Query, c.Lift)
+		out := observer.Depth{Depth: x.Depth(q, c.Depth, noon, known), Implicit: extra.String()}
+		if m := x.Search(market.Search{Query: q, Count: true, Now: noon}, known).Miss; m != nil {
+			out.Missing = strings.TrimPrefix(m.Error(), "market: ")
+		}
+		return out, err
+	})
+	apitest.On(n, func(c observer.Tape) (any, error) {
+		out := observer.Taped{}
+		for i := range 6 {
+			f := market.Fill{Seq: uint64(90 - i), At: noon - member.Time(i*i)*member.Hour, Type: market.OnDemand, Model: "H100_SXM", GPUs: uint16(1 + i), Rate: 2_400_000_000}
+			if i%2 == 1 {
+				f.Type, f.Rate = market.Spot, ledger.Rate(800_000_000+100_000_000*i)
+			}
+			if f.At >= c.Since && (c.Model == "" || c.Model == f.Model) {
+				out.Fills, out.Count = append(out.Fills, observer.Filled{Fill: f, Host: aHost, Alias: "ada"}), out.Count+1
+			}
+		}
+		return out, nil
+	})
+	apitest.On(n, func(c consumer.Price) (any, error) {
+		if c.GPUs > 8 {
+			return consumer.Priced{Quotes: []consumer.Quoted{{Type: market.OnDemand, Missing: "no offer fits; none of 3 has num_gpus>=9"}, {Type: market.Spot, Missing: "no offer fits"}}}, nil
+		}
+		return consumer.Priced{Implied: "verified=true reliability>=0.98", Minutes: c.Seconds / 60, Quotes: []consumer.Quoted{
+			{Type: market.OnDemand, Host: aHost, Alias: "ada", Tier: "community", Reliability: 999_100, Model: "H100_SXM", GPUs: c.GPUs, Simulated: true, Rate: 2_400_000_000,
+				PerHour: 4_801_388_888, Total: 28_808_333_328, Fit: 2},
+			{Type: market.Spot, GPUs: c.GPUs, Missing: "no offer fits; none of 3 has num_gpus>=4"}}}, nil
+	})
 	apitest.Say[observer.Reputation](n, observer.Repute{Host: aHost, Alias: "ada", Tier: "community", Standing: "good", Reliability: 999_100, Observed: 1440, Down: 3,
 		LastBeat: noon - 20_000, Seq: 99, Missed: 2, LogSeq: 41, Live: true, Basis: "seen by this node"})
 }
@@ -215,7 +284,14 @@ func TestViews(t *testing.T) {
 		calls [][]string
 	}{
 		{"node", [][]string{{"status"}, {"status", "-o", "json"}, {"status", "-q"}, {"id", "show"}, {"events"}, {"events", "-o", "jsonl", "--type", "lease"}, {"doctor"}}},
-		{"offers", [][]string{{"offers"}, {"offers", "-o", "wide", "gpu_name=H100"}, {"offers", "-q"}, {"offers", "-o", "yaml", "--limit", "1"}, {"offers", "--limit", "1"}, {"rep", "show", "ada"}}},
+		{"offers", [][]string{{"offers"}, {"offers", "-o", "wide", "gpu_name=H100_SXM"}, {"offers", "-q"}, {"offers", "-o", "yaml", "--limit", "1"}, {"offers", "--limit", "1"},
+			{"offers", "-f", "gpu_ram>=24GiB num_gpus>=4", "--sort", "reliability-"}, {"offers", "--no-default", "--sort", "price,reliability-"}, {"offers", "gpu_name=H100"}, {"offers", "gpu_ram>=500GiB"},
+			{"offers", "dph<0.2 dph>0.1"}, {"offers", "gpu_nam=A"}, {"offers", "gpu_ram>=24"}, {"offers", "dph<0.3999999999"}, {"offers", "dph<-1"}, {"offers", "dlperf>5"},
+			{"offers", "-f", "a=b", "c=d"}, {"offers", "--sort", "dhph"}, {"offers", "geolocation in [DE,Holland]"}, {"rep", "show", "ada"}}},
+		{"market", [][]string{{"quote", "gpu_name=H100_SXM", "--gpus", "2", "--for", "6h"}, {"quote", "-o", "json"}, {"quote", "--gpus", "9"}, {"quote", "--gpus", "0"}, {"quote", "--for", "0s"}, {"quote", "--for", "soon"},
+			{"book"}, {"book", "--depth", "1", "gpu_name=RTX_4090"}, {"book", "-o", "json"}, {"book", "gpu_ram>=500GiB"}, {"book", "gpu_name=A1000"}, {"book", "--depth", "0"},
+			{"tape"}, {"tape", "--since", "5h", "-o", "jsonl"}, {"tape", "--gpu", "B200"}, {"stats", "--gpu", "H100_SXM"}, {"stats", "--since", "4h", "--parts", "4", "-o", "csv"}, {"stats", "--gpu", "B200"},
+			{"stats", "--parts", "0"}, {"offers", "--help"}, {"quote", "--help"}, {"book", "--help"}, {"tape", "--help"}, {"stats", "--help"}}},
 		{"pods", [][]string{{"ps"}, {"ps", "-a", "-o", "wide"}, {"ps", "-q"}, {"ps", "-o", "yaml"}, {"logs", "train"}, {"stop", "train"}, {"rm", "-y", "train"},
 			{"stop", "train", "nothing"}, {"stop", "nothing"}, {"wait", "train"}, {"wait", "once", "--for", "exit"}, {"wait", "once", "--for", "running"}, {"balance"}, {"balance", "-o", "json"}}},
 		{"run", [][]string{

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -141,7 +142,6 @@ func TestBadRequestsAreProblems(t *testing.T) {
 		{"bad host", "POST", "/v1/plans", `{"kind":"spot","gpus":1,"host":"ada"}`, 400, "usage"},
 		{"bad lease id", "PUT", "/v1/leases/xyz", `{"kind":"spot","gpus":1,"reservation":"00","bid":"00","image":"x"}`, 422, "usage"},
 		{"mistyped invite", "POST", "/v1/market/look", `{"code":"souk1abc"}`, 400, "usage"},
-		{"unknown sort", "GET", "/v1/offers?sort=colour", "", 400, "usage"},
 		{"negative limit", "GET", "/v1/offers?limit=-1", "", 422, "usage"},
 	} {
 		w := ask(t, &n, c.method, c.path, c.body)
@@ -254,29 +254,51 @@ func TestCommandsReachTheCore(t *testing.T) {
 	}
 }
 
-func TestOffersAreSorted(t *testing.T) {
+func TestOffersAreAskedFor(t *testing.T) {
 	var n apitest.Node
 	c := served(t, &n)
-	listing := func(alias string, price, spot ledger.Rate, ppm uint32) market.Listing {
-		return market.Listing{Alias: alias, Reliability: ppm, Offer: market.Offer{Groups: []market.Group{{Model: "H100", Price: price, SpotNow: spot, Count: 1}}}}
+	offer := market.Offer{Groups: []market.Group{{Model: "H100", Price: 3, Count: 1}}}
+	apitest.Say[observer.Offers](&n, observer.Listed{Fit: 3, Total: 4, Implicit: "verified=true", Missing: "why", Listings: []market.Listing{{Alias: "a", Offer: offer}}})
+	v, err := c.Offers(t.Context(), api.OfferQuery{Query: "new=true", Sort: "spot-,alias", Limit: 7, Lift: true, Quick: true})
+	if err != nil || len(v.Offers) != 1 || v.Offers[0].Alias != "a" || v.Fit != 3 || v.Total != 4 || v.Implied != "verified=true" || v.Missing != "why" {
+		t.Errorf("%+v, %v", v, err)
 	}
-	apitest.Say[observer.Offers](&n, observer.Listed{Total: 4, Implicit: "verified=true", Listings: []market.Listing{
-		listing("a", 3, 0, 990_000), listing("b", 1, 9, 980_000), listing("c", 2, 4, 999_000),
-	}})
-	for _, q := range []struct {
-		sort  string
-		limit int
-		want  string
-	}{
-		{"", 0, "bca"}, {"dph-", 0, "acb"}, {"spot", 0, "cba"}, {"reliability-", 2, "ca"}, {"alias", 1, "a"},
-	} {
-		v, err := c.Offers(t.Context(), api.OfferQuery{Sort: q.sort, Limit: q.limit})
-		got := ""
-		for _, o := range v.Offers {
-			got += o.Alias
+	want := observer.Offers{Query: "new=true", Sort: "spot-,alias", Limit: 7, Lift: true, Quick: true}
+	if got := apitest.Asked[observer.Offers](&n); len(got) != 1 || got[0] != want {
+		t.Errorf("the core was asked %+v, want %+v", got, want)
+	}
+}
+
+// TestOffersAreWatched takes a market through what an offer can do: come, stay, change, go.
+func TestOffersAreWatched(t *testing.T) {
+	var n apitest.Node
+	c := served(t, &n)
+	at := 0
+	list := func(price ledger.Rate, seq uint64) observer.Listed {
+		return observer.Listed{Listings: []market.Listing{{Alias: "a", Offer: market.Offer{Seq: seq, Groups: []market.Group{{Model: "H100", Price: price, Count: 1}}}}}}
+	}
+	steps := []observer.Listed{{}, list(3, 1), list(3, 2), list(4, 3), {}}
+	apitest.On(&n, func(observer.Offers) (any, error) {
+		at++
+		return steps[min(at-1, len(steps)-1)], nil
+	})
+	var got []string
+	for o, err := range c.WatchOffers(t.Context(), api.OfferQuery{}) {
+		if err != nil {
+			t.Fatal(err)
 		}
-		if err != nil || got != q.want || v.Fit != 3 || v.Total != 4 || v.Implied != "verified=true" {
-			t.Errorf("sorted by %q: %s, %v; want %s", q.sort, got, err, q.want)
+		if got = append(got, o.Change+" "+o.Offer.Price.Text()); o.Change == "gone" {
+			break
+		}
+	}
+	if want := []string{"new 0.000000003", "changed 0.000000004", "gone 0.000000004"}; !slices.Equal(got, want) {
+		t.Errorf("changes are %q, want %q", got, want)
+	}
+	apitest.On(&n, func(observer.Offers) (any, error) { return nil, step.Fail(step.ProblemUsage, "", "no such field") })
+	for _, err := range c.WatchOffers(t.Context(), api.OfferQuery{Query: "x"}) {
+		var p *step.Problem
+		if !errors.As(err, &p) || p.Code != step.ProblemUsage {
+			t.Errorf("a bad query: %v", err)
 		}
 	}
 }

@@ -302,7 +302,36 @@ func (c *Client) Evidence(ctx context.Context) ([]Accusation, error) {
 
 // Offers are those that fit.
 func (c *Client) Offers(ctx context.Context, q OfferQuery) (Offers, error) {
-	return call[Offers](ctx, c, "GET", at("offers")+query("query", q.Query, "lift", flag(q.Lift), "sort", q.Sort, "limit", strconv.Itoa(q.Limit)), nil)
+	return call[Offers](ctx, c, "GET", at("offers")+q.encode(), nil)
+}
+
+func (q *OfferQuery) encode() string {
+	return query("query", q.Query, "lift", flag(q.Lift), "sort", q.Sort, "limit", strconv.Itoa(q.Limit), "quick", flag(q.Quick))
+}
+
+// Quote is what wins now.
+func (c *Client) Quote(ctx context.Context, q QuoteQuery) (consumer.Priced, error) {
+	return call[consumer.Priced](ctx, c, "GET", at("quote")+query("query", q.Query, "gpus", strconv.Itoa(int(q.GPUs)), "seconds", strconv.FormatUint(q.Seconds, 10),
+		"disk", strconv.FormatUint(q.Disk, 10), "volume", strconv.FormatUint(q.Volume, 10), "simulated", flag(q.Simulated)), nil)
+}
+
+// Book is what can be had at which price.
+func (c *Client) Book(ctx context.Context, q BookQuery) (Book, error) {
+	return call[Book](ctx, c, "GET", at("book")+q.encode(), nil)
+}
+
+func (q *BookQuery) encode() string {
+	return query("query", q.Query, "lift", flag(q.Lift), "depth", strconv.Itoa(q.Depth))
+}
+
+// Tape is what was taken at which price, the newest first.
+func (c *Client) Tape(ctx context.Context, q TapeQuery) (Tape, error) {
+	return call[Tape](ctx, c, "GET", at("tape")+query("gpu", q.GPU, "since", strconv.FormatInt(q.Since, 10), "limit", strconv.Itoa(q.Limit)), nil)
+}
+
+// Stats is what GPUs went for.
+func (c *Client) Stats(ctx context.Context, q StatsQuery) (Stats, error) {
+	return call[Stats](ctx, c, "GET", at("stats")+query("gpu", q.GPU, "since", strconv.FormatInt(q.Since, 10), "until", strconv.FormatInt(q.Until, 10), "parts", strconv.Itoa(q.Parts)), nil)
 }
 
 // Reputation is what the node saw of a host.

@@ -106,6 +106,16 @@ func (c *Client) Watch(ctx context.Context, ref string) iter.Seq2[consumer.View,
 	return typed[consumer.View](c.follow(ctx, at("leases", ref, "watch")), eventLease)
 }
 
+// WatchOffers is what fits a query, and then each change of it.
+func (c *Client) WatchOffers(ctx context.Context, q OfferQuery) iter.Seq2[OfferChange, error] {
+	return typed[OfferChange](c.follow(ctx, at("offers", "watch")+q.encode()), eventOffer)
+}
+
+// WatchBook is the book, now and whenever it changes.
+func (c *Client) WatchBook(ctx context.Context, q BookQuery) iter.Seq2[Book, error] {
+	return typed[Book](c.follow(ctx, at("book", "watch")+q.encode()), eventBook)
+}
+
 // Ledger is what the node knows of money: the newest entries, and with follow those to come.
 func (c *Client) Ledger(ctx context.Context, lease string, limit int, follow bool) iter.Seq2[Entry, error] {
 	path := at("ledger") + query("lease", lease, "limit", strconv.Itoa(limit), "follow", flag(follow))

@@ -172,7 +172,7 @@ func (n *Node) problem() *step.Problem {
 // reads reports whether a command only looks at what is there: the roles answer such ones at rest too.
 func reads(cmd any) bool {
 	switch cmd.(type) {
-	case consumer.List, consumer.Show, consumer.Resolve, consumer.Papers, host.OnSale, host.Earnings, operator.Height:
+	case consumer.List, consumer.Price, consumer.Show, consumer.Resolve, consumer.Papers, host.OnSale, host.Earnings, operator.Height:
 		return true
 	}
 	return false

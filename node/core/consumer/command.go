@@ -16,6 +16,15 @@ import (
 
 // Commands of the node's user. Ids are random and drawn by the caller.
 type (
+	// Price asks what wins now, on demand and on spot. It has no effects. Answer: Priced.
+	Price struct {
+		Query     string
+		GPUs      uint16
+		Seconds   uint64 // of the run
+		Disk      uint64 // bytes
+		Volume    uint64 // bytes
+		Simulated bool   // simulated GPUs will do
+	}
 	// Plan asks what a Run would get. It has no effects. Answer: Proposal.
 	Plan struct {
 		Type    market.BidKind

@@ -27,8 +27,12 @@ import (
 
 // World is what the consumer asks of the rest of the core.
 type World interface {
-	// Listings are the live offers, one for each group of GPUs.
+	// Listings are the live offers of hosts in good standing, one for each group of GPUs.
 	Listings(now member.Time) []market.Listing
+	// Match finds what fits a want, best first, or says why there is nothing.
+	Match(w market.Want, now member.Time) ([]market.Candidate, *market.Miss)
+	// CheckQuery refuses a query that nobody can ever meet.
+	CheckQuery(q market.Query) error
 	// Offer is the newest offer of a host.
 	Offer(host identity.Address) (market.Offer, bool)
 	// Credential is the newest credential of a member.
@@ -180,6 +184,12 @@ func (c *Consumer) Local(ctx *step.Context, id uint64, cmd any) bool {
 	switch m := cmd.(type) {
 	case Plan:
 		c.plan(ctx, id, m)
+	case Price:
+		if v, p := c.price(ctx, m); p != nil {
+			ctx.Answer(id, nil, p)
+		} else {
+			ctx.Answer(id, v, nil)
+		}
 	case Run:
 		c.run(ctx, id, m)
 	case Stop:

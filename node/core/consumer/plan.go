@@ -41,6 +41,58 @@ func (c *Consumer) plan(ctx *step.Context, id uint64, p Plan) {
 	})
 }
 
+// Priced is what wins now, as far as signed offers tell.
+type Priced struct {
+	Quotes  []Quoted `json:"quotes"`
+	Implied string   `json:"implied" doc:"conditions that were added to the query"`
+	Minutes uint64   `json:"minutes" doc:"of the market, for which the totals are"`
+}
+
+// Quoted is the best offer for one kind of bid, or why there is none.
+type Quoted struct {
+	Type        market.BidKind   `json:"kind"`
+	Host        identity.Address `json:"host,omitzero"`
+	Alias       string           `json:"alias,omitempty"`
+	Tier        string           `json:"tier,omitempty"`
+	Reliability uint32           `json:"reliabilityPpm,omitempty"`
+	New         bool             `json:"new,omitempty"`
+	Region      string           `json:"region,omitempty"`
+	Model       string           `json:"model,omitempty"`
+	GPUs        uint16           `json:"gpus"`
+	Simulated   bool             `json:"simulated,omitempty"`
+	Rate        ledger.Rate      `json:"rate,omitzero" doc:"that wins now, per GPU-hour"`
+	PerHour     ledger.Rate      `json:"perHour,omitzero" doc:"of all GPUs, disk and volume"`
+	Total       ledger.Amount    `json:"total,omitzero" doc:"for the whole time, at this price"`
+	Fit         int              `json:"fit" doc:"offers that would do"`
+	Missing     string           `json:"missing,omitempty" doc:"why there is none"`
+}
+
+// price finds the best offer for each kind. What an offer says of spot is for one more GPU: of several, the host's quote may
+// be higher.
+func (c *Consumer) price(ctx *step.Context, p Price) (Priced, *step.Problem) {
+	slot := uint64(ctx.Clock.Slot / member.Second)
+	out := Priced{Quotes: []Quoted{}, Minutes: p.Seconds/slot + min(p.Seconds%slot, 1)}
+	for _, kind := range []market.BidKind{market.OnDemand, market.Spot} {
+		plan := Plan{Type: kind, Query: p.Query, GPUs: p.GPUs, Disk: p.Disk, Volume: p.Volume, Minutes: out.Minutes, Simulated: p.Simulated}
+		found, implied, problem := c.find(ctx, plan)
+		if problem != nil && problem.Code != step.ProblemNoOffer {
+			return out, problem
+		}
+		q := Quoted{Type: kind, GPUs: p.GPUs}
+		if out.Implied = implied; problem != nil {
+			q.Missing = problem.Text
+		} else if pr, err := propose(ctx, plan, found[0]); err != nil {
+			q.Missing = err.Error()
+		} else {
+			q = Quoted{Type: kind, Host: pr.Host, Alias: pr.Alias, Tier: pr.Tier, Reliability: pr.Reliability, New: pr.New, Region: pr.Region,
+				Model: pr.Model, GPUs: p.GPUs, Simulated: pr.Simulated, Rate: pr.Rate, PerHour: pr.PerHour, Total: costOf(ctx, pr.PerHour, out.Minutes),
+				Fit: len(found)}
+		}
+		out.Quotes = append(out.Quotes, q)
+	}
+	return out, nil
+}
+
 // lasts is for how many seconds money pays an hourly cost; -1: for ever.
 func lasts(have, perHour ledger.Amount) int64 {
 	switch {
@@ -65,8 +117,11 @@ func noBank() *step.Problem {
 // find is the candidates for a plan, best first, and the conditions that nobody wrote.
 func (c *Consumer) find(ctx *step.Context, p Plan) ([]market.Candidate, string, *step.Problem) {
 	q, err := market.ParseQuery(p.Query)
+	if err == nil {
+		err = c.w.CheckQuery(q)
+	}
 	if err != nil {
-		return nil, "", step.Fail(step.ProblemUsage, "", "%v", err)
+		return nil, "", step.Fail(step.ProblemUsage, "souk offers --help lists the fields", "%s", strings.TrimPrefix(err.Error(), "market: "))
 	}
 	named := q
 	if p.Simulated && !q.Names("simulated") {
@@ -75,18 +130,14 @@ func (c *Consumer) find(ctx *step.Context, p Plan) ([]market.Candidate, string, 
 	}
 	implied := named.Implicit(ctx.Policy)
 	want := market.Want{
-		Type: p.Type, MaxRate: p.MaxRate, GPUs: p.GPUs, Model: p.Model, Query: q.And(implied), Disk: p.Disk, Volume: p.Volume,
+		Host: p.Host, Type: p.Type, MaxRate: p.MaxRate, GPUs: p.GPUs, Model: p.Model, Query: q.And(implied), Disk: p.Disk, Volume: p.Volume,
 		Minutes: p.Minutes, AllowSimulated: p.Simulated || q.Names("simulated"),
 	}
 	whatever := p.Type == market.Spot && p.MaxRate == 0
 	if whatever {
 		want.MaxRate = math.MaxInt64
 	}
-	ls := c.w.Listings(ctx.Now)
-	if !p.Host.IsZero() {
-		ls = slices.DeleteFunc(slices.Clone(ls), func(l market.Listing) bool { return l.Offer.Host != p.Host })
-	}
-	found, miss := market.Match(ls, want, ctx.Now)
+	found, miss := c.w.Match(want, ctx.Now)
 	if miss != nil {
 		return nil, implied.String(), noOffer(miss, implied)
 	}

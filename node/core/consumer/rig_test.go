@@ -104,6 +104,12 @@ func newRig(t *testing.T) *rig {
 
 // The rig is the World.
 
+func (r *rig) CheckQuery(market.Query) error { return nil }
+
+func (r *rig) Match(w market.Want, now member.Time) ([]market.Candidate, *market.Miss) {
+	return market.Match(r.Listings(now), w, now)
+}
+
 func (r *rig) Listings(now member.Time) (out []market.Listing) {
 	for _, h := range r.hosts {
 		if h.offer.Live(now) {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"strings"
 
-	"souk/market"
 	"souk/node/core/step"
 	"souk/node/core/table"
 	"souk/p2p/identity"
@@ -112,12 +111,6 @@ func (o *Observer) score(host identity.Address, now member.Time) reliability.Sco
 
 // Questions that any node answers.
 type (
-	// Offers asks for the offers that fit a query. Answer: Found listings.
-	Offers struct {
-		Query   string
-		Lift    bool // no implicit conditions
-		Expired bool // withdrawn and expired ones too
-	}
 	// Reputation asks what this node saw of a host. Answer: Repute.
 	Reputation struct{ Host string }
 	// Vouch asks for the objects that say who the parties of a lease are, and under which policy. Answer: Vouched.
@@ -129,13 +122,6 @@ type (
 
 // Vouched is who the parties of a lease are, in signed objects. Drafts among them are this node's own.
 type Vouched struct{ Charter, Policy, Host, Consumer wire.Object }
-
-// Listed is the answer to Offers.
-type Listed struct {
-	Listings []market.Listing
-	Total    int    // of live listings
-	Implicit string // conditions that were added
-}
 
 // A Repute is what one node saw of a host.
 type Repute struct {
@@ -162,6 +148,12 @@ func (o *Observer) localViews(ctx *step.Context, id uint64, cmd any) bool {
 	switch c := cmd.(type) {
 	case Offers:
 		v, p := o.offered(ctx, c)
+		respond(ctx, id, v, p)
+	case Book:
+		v, p := o.book(ctx, c)
+		respond(ctx, id, v, p)
+	case Tape:
+		v, p := o.taped(ctx, c)
 		respond(ctx, id, v, p)
 	case Reputation:
 		v, p := o.repute(ctx, c)
@@ -192,35 +184,6 @@ func respond[T any](ctx *step.Context, id uint64, v T, p *step.Problem) {
 		return
 	}
 	ctx.Answer(id, v, nil)
-}
-
-func (o *Observer) offered(ctx *step.Context, c Offers) (Listed, *step.Problem) {
-	if !o.founded {
-		return Listed{}, step.Fail(step.ProblemTrust, "join one with 'souk join CODE'", "this node belongs to no market")
-	}
-	q, err := market.ParseQuery(c.Query)
-	if err != nil {
-		return Listed{}, step.Fail(step.ProblemUsage, "", "%v", err)
-	}
-	out := Listed{Listings: []market.Listing{}}
-	if !c.Lift {
-		asked := q
-		if o.charter.Testnet { // simulated GPUs are what a testnet trades in
-			if any, err := market.ParseQuery("simulated=any"); err == nil {
-				asked = q.And(any)
-			}
-		}
-		extra := asked.Implicit(o.policy)
-		out.Implicit = extra.String()
-		q = q.And(extra)
-	}
-	for _, l := range o.Listings(ctx.Now) {
-		out.Total++
-		if ok, _ := q.Match(l); ok {
-			out.Listings = append(out.Listings, l)
-		}
-	}
-	return out, nil
 }
 
 // Find is the member that a reference names: an address, the unique beginning of one, or an alias.

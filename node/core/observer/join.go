@@ -311,7 +311,7 @@ func (o *Observer) tickJoin(ctx *step.Context) member.Time {
 // Reads reports whether a command is a question to the observer, which decides nothing.
 func (o *Observer) Reads(cmd any) bool {
 	switch cmd.(type) {
-	case Where, Look, Offers, Reputation, Vouch:
+	case Where, Look, Offers, Book, Tape, Reputation, Vouch:
 		return true
 	}
 	return false

@@ -41,6 +41,7 @@ type Observer struct {
 	offers      *step.Map[identity.Address, known]
 	beats       *step.Map[identity.Address, lastBeat]
 	hours       *step.Map[hourKey, reliability.Row]
+	fills       *step.Map[fillKey, market.Fill]
 	joining     *step.Cell[joining]
 	points      *step.Map[identity.Address, watched] // by operator
 	proofs      *step.Map[identity.Address, proven]  // by operator
@@ -52,7 +53,9 @@ type Observer struct {
 	policy   member.Policy // in force
 	newest   member.Policy // highest number known; it may be in force only later
 	roster   *member.Roster
-	listed   map[identity.Address]market.Offer
+	index    *market.Index
+	stamp    uint64    // of what is known of hosts: another one whenever that changes
+	tape     []fillKey // all fills, the oldest first
 	minutes  map[identity.Address]*reliability.Minutes
 	peers    map[identity.Address]*peer
 	skews    map[identity.Address]member.Time // of every member that said hello
@@ -91,7 +94,8 @@ func New(self identity.Address) *Observer {
 		points:  step.ByAddress[watched](table.Checkpoint),
 		proofs:  step.ByAddress[proven](table.Evidence),
 		audits:  map[identity.Address]*auditing{},
-		listed:  map[identity.Address]market.Offer{},
+		fills:   newFills(),
+		index:   market.NewIndex(),
 		minutes: map[identity.Address]*reliability.Minutes{},
 		peers:   map[identity.Address]*peer{}, skews: map[identity.Address]member.Time{},
 		awaiting: map[uint64]func(*step.Context, step.Response){},
@@ -102,7 +106,7 @@ func New(self identity.Address) *Observer {
 
 // Keepers is the durable state.
 func (o *Observer) Keepers() []step.Keeper {
-	return []step.Keeper{o.charters, o.policies, o.credentials, o.revocations, o.offers, o.beats, o.hours, o.joining, o.points, o.proofs}
+	return []step.Keeper{o.charters, o.policies, o.credentials, o.revocations, o.offers, o.beats, o.hours, o.fills, o.joining, o.points, o.proofs}
 }
 
 // Restore derives what is not stored. It is called once, after the rows are loaded.
@@ -148,8 +152,9 @@ func (o *Observer) Restore() error {
 		if err != nil {
 			return err
 		}
-		o.listed[a] = f
+		o.index.Put(&f)
 	}
+	o.restoreTape()
 	return o.restoreMinutes()
 }
 
@@ -275,28 +280,7 @@ func (o *Observer) Hear(ctx *step.Context, by identity.Address) {
 
 // Offer is the newest offer of a host.
 func (o *Observer) Offer(host identity.Address) (market.Offer, bool) {
-	f, ok := o.listed[host]
-	return f, ok
-}
-
-// Listings are the live offers of hosts in good standing, one for each group of GPUs.
-func (o *Observer) Listings(now member.Time) []market.Listing {
-	var out []market.Listing
-	for _, host := range o.offers.Keys() {
-		f := o.listed[host]
-		if !f.Live(now) || !o.Is(host, member.RoleHost, now) {
-			continue
-		}
-		c, _, _ := o.roster.Credential(host)
-		s := o.score(host, now)
-		for i := range f.Groups {
-			out = append(out, market.Listing{
-				Offer: f, Group: i, Tier: c.Tier, Alias: c.Alias,
-				Reliability: s.Reliability, New: s.New, Seen: f.At,
-			})
-		}
-	}
-	return out
+	return o.index.Offer(host)
 }
 
 // Enact makes an object that this node has drafted part of its own view, keeps it, and gossips it.
@@ -360,6 +344,7 @@ func (o *Observer) tellStanding(ctx *step.Context, a identity.Address) {
 	c, _, ok := o.roster.Credential(a)
 	s, out := o.roster.Sanctioned(a)
 	revoked := out && s.Sanction == member.Revoke
+	o.stamp++
 	ctx.Out.Members = append(ctx.Out.Members, step.Membership{Address: a, Key: c.Subject, Good: ok && !out, Revoked: revoked})
 	if revoked {
 		ctx.Out.Evict = append(ctx.Out.Evict, a)
@@ -399,7 +384,7 @@ func (o *Observer) enforce(ctx *step.Context) {
 const offerPause = member.Second
 
 func (o *Observer) takeOffer(ctx *step.Context, f market.Offer, obj wire.Object) bool {
-	if old, ok := o.listed[f.Host]; ok && (old.Seq >= f.Seq || f.Host != o.self && f.At < old.At+offerPause) {
+	if old, ok := o.index.Offer(f.Host); ok && (old.Seq >= f.Seq || f.Host != o.self && f.At < old.At+offerPause) {
 		return false
 	}
 	if !o.Is(f.Host, member.RoleHost, ctx.Now) || f.At > ctx.Now+90*member.Second || f.Expires <= ctx.Now {
@@ -408,8 +393,9 @@ func (o *Observer) takeOffer(ctx *step.Context, f market.Offer, obj wire.Object)
 	if !o.charter.Testnet && slices.ContainsFunc(f.Groups, func(g market.Group) bool { return g.Simulated }) {
 		return false
 	}
-	o.listed[f.Host] = f
+	o.index.Put(&f)
 	o.offers.Put(f.Host, known{obj})
+	o.takeFills(ctx, f)
 	if c, _, ok := o.roster.Credential(f.Host); ok && f.Host != o.self {
 		ctx.Out.Contacts = append(ctx.Out.Contacts, step.Contact{Key: c.Subject, Addrs: f.Addrs, Keep: true})
 	}

@@ -183,7 +183,7 @@ func (o *Observer) each(now member.Time, visit func(wire.Object)) {
 		visit(o.revocations.Get(k).Object)
 	}
 	for _, a := range o.offers.Keys() {
-		if o.listed[a].Expires > now {
+		if f, _ := o.index.Offer(a); f.Expires > now {
 			visit(o.offers.Get(a).Object)
 		}
 	}
@@ -300,8 +300,9 @@ func (o *Observer) Boot(ctx *step.Context) {
 	o.contactOperators(ctx)
 	for _, a := range o.offers.Keys() {
 		if c, _, ok := o.roster.Credential(a); ok && a != o.self {
-			live := o.listed[a].Live(ctx.Now) // where another was last is worth knowing: there may be a lease to end
-			ctx.Out.Contacts = append(ctx.Out.Contacts, step.Contact{Key: c.Subject, Addrs: o.listed[a].Addrs, Keep: live})
+			f, _ := o.index.Offer(a)
+			live := f.Live(ctx.Now) // where another was last is worth knowing: there may be a lease to end
+			ctx.Out.Contacts = append(ctx.Out.Contacts, step.Contact{Key: c.Subject, Addrs: f.Addrs, Keep: live})
 		}
 	}
 }
@@ -328,6 +329,8 @@ func (o *Observer) Tick(ctx *step.Context) member.Time {
 		o.watched = m
 		o.enforce(ctx)
 		o.expireOffers(ctx)
+		o.expireFills(ctx)
+		o.stamp++
 		o.tickAudit(ctx)
 		if n := len(o.order); n > 0 {
 			o.askSync(ctx, o.order[int(draw(ctx, m)%uint64(n))])
@@ -370,9 +373,9 @@ func draw(ctx *step.Context, m member.Minute) uint64 {
 // expireOffers forgets offers that ended an hour ago.
 func (o *Observer) expireOffers(ctx *step.Context) {
 	for _, a := range o.offers.Keys() {
-		if o.listed[a].Expires+member.Hour < ctx.Now && a != o.self {
+		if f, _ := o.index.Offer(a); f.Expires+member.Hour < ctx.Now && a != o.self {
 			o.offers.Delete(a)
-			delete(o.listed, a)
+			o.index.Remove(a)
 		}
 	}
 }
@@ -398,6 +401,6 @@ func (o *Observer) renew(ctx *step.Context) {
 
 // Expired reports whether the offer of a host has run out.
 func (o *Observer) Expired(host identity.Address, now member.Time) bool {
-	f, ok := o.listed[host]
+	f, ok := o.index.Offer(host)
 	return !ok || !f.Live(now)
 }

@@ -16,6 +16,7 @@
 //	0x20  offer           host 20                  replica
 //	0x21  beat            host 20                  replica
 //	0x22  minutes         host 20, hour 8          replica
+//	0x23  fill            host 20, sequence 8      replica
 //	0x30  host-lease      lease 16                 state
 //	0x31  host-hold       lease 16                 state
 //	0x32  lease-log       host 20, sequence 8      log
@@ -81,6 +82,7 @@ const (
 	Offer   Table = 0x20
 	Beat    Table = 0x21
 	Minutes Table = 0x22
+	Fill    Table = 0x23
 
 	HostLease   Table = 0x30
 	HostHold    Table = 0x31
@@ -175,6 +177,7 @@ var layout = map[Table]info{
 	Offer:         {name: "offer", kind: Replica, fields: []int{address}},
 	Beat:          {name: "beat", kind: Replica, fields: []int{address}},
 	Minutes:       {name: "minutes", kind: Replica, fields: []int{address, number}},
+	Fill:          {name: "fill", kind: Replica, fields: []int{address, number}},
 	HostLease:     {name: "host-lease", kind: State, fields: []int{id}},
 	HostHold:      {name: "host-hold", kind: State, fields: []int{id}},
 	LeaseLog:      {name: "lease-log", kind: Log, fields: []int{address, number}},
