@@ -8,7 +8,7 @@ FUZZTIME ?= 30s
 HISTORIES ?= 2000
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test lint sim torture histories escapes bench bench-ledger bench-idle bench-start fuzz clean help
+.PHONY: build demo test lint sim torture histories escapes bench bench-book bench-ledger bench-idle bench-start fuzz clean help
 
 build: ## bin/souk
 	@.ci/setup build
@@ -47,6 +47,10 @@ escapes: ## what hostile pods try, and what they may reach: none gets through, a
 
 bench: ## every benchmark that needs no node
 	$(in) go test -run '^$$' -bench . -benchmem -timeout 60m $$(go list ./... | grep -v /cmd/)
+
+bench-book: ## order book and searches beside a plain B-tree and SQLite: ends in a line of figures
+	$(in) set -o pipefail; go test -tags peers -count=1 -timeout 20m -v -run Beside ./market/book ./market | \
+		awk '/^(book|search): /{all=all sep $$0; sep="; "; next} !/^(=== RUN|PASS|ok )/{print} END{print all}'
 
 bench-ledger: ## the money engine against the limits of the machine, in one line of figures
 	@.ci/bench-ledger long
