@@ -4,11 +4,13 @@ import (
 	"souk/ledger"
 	"souk/market"
 	"souk/node/core/step"
+	"souk/p2p/identity"
 	"souk/p2p/member"
 	"souk/p2p/wire"
 )
 
-// alive answers a consumer's keep-alive, and closes the minutes that its map of answers settles.
+// alive answers a keep-alive, and closes the minutes that its map of answers settles. Where the lease has an attendant of its own,
+// its consumer is answered too, and attends nothing.
 func (h *Host) alive(ctx *step.Context, r step.Request) *step.Refusal {
 	v, ok := step.Find[market.Alive](r.Objects)
 	if !ok {
@@ -17,7 +19,7 @@ func (h *Host) alive(ctx *step.Context, r step.Request) *step.Refusal {
 	a := v.Value()
 	l := h.leases.Get(a.Lease)
 	switch {
-	case l == nil || a.By != l.Terms.Attendant || r.Peer != a.By:
+	case l == nil || r.Peer != a.By || !l.party(a.By):
 		return step.Refuse(step.RefuseUnknown, "no such lease of yours")
 	case a.Host != ctx.Self:
 		return step.Refuse(step.RefuseBadRequest, "meant for another host")
@@ -28,27 +30,22 @@ func (h *Host) alive(ctx *step.Context, r step.Request) *step.Refusal {
 	if err != nil {
 		return step.Refuse(step.RefuseBadRequest, "alive's body does not decode")
 	}
-	if seen := merge(l.Map, market.Answered{Top: a.Top, Bits: a.Answered}); seen != l.Map {
-		l.Map = seen
-		h.touch(a.Lease)
+	if a.By == l.Terms.Attendant {
+		h.attendBy(ctx, l, a)
 	}
-	h.attended[a.Lease] = ctx.Now
-	h.closeMinutes(ctx, a.Lease, l, true)
 	reply := market.AliveReply{
 		Host: ctx.Self, Lease: a.Lease, Nonce: a.Nonce, Minute: ctx.Minute(), State: l.State, Reason: l.Reason, Start: l.Run.ID,
 		ExitCode: l.Run.ExitCode, UsageSeq: l.Place.Seq, UsageHead: l.Place.Head, LogSeq: h.log.Get().Seq,
 	}
-	switch running := l.State == market.StateRunning; {
-	case running && l.Said == 0:
-		l.Said = ctx.Minute()
-		h.touch(a.Lease)
-	case !running && !l.Quiet.Has(ctx.Minute()):
-		l.Quiet = l.Quiet.With(ctx.Minute())
-		h.touch(a.Lease)
+	if a.By == l.Terms.Attendant {
+		h.says(ctx, l)
 	}
 	objects := []wire.Object{wire.Draft(reply)}
 	if !l.Notice.IsZero() && (l.State == market.StateStopping || l.State == market.StateOutbid || l.TermAt != 0) {
 		objects = append(objects, l.Notice)
+	}
+	if a.By != l.Terms.By && !l.Voucher.IsZero() { // who pays and does not sign hears what was signed
+		objects = append(objects, l.Voucher)
 	}
 	p := h.pulls[a.Lease]
 	ctx.Reply(r.ID, step.OpOK, step.AliveAnswer{Command: l.Command, Pulled: p[0], PullSize: p[1], Detail: l.Detail}, objects...)
@@ -56,6 +53,33 @@ func (h *Host) alive(ctx *step.Context, r step.Request) *step.Refusal {
 		ctx.Out.Replies[len(ctx.Out.Replies)-1].Append = h.documents(l, body.UsageSeq+1, body.Minute)
 	}
 	return nil
+}
+
+// party reports whether somebody is the lease's consumer, or attends it in its place.
+func (l *lease) party(who identity.Address) bool {
+	return who == l.Terms.Consumer || who == l.Terms.Attendant
+}
+
+// attendBy takes an attendant's map of answers.
+func (h *Host) attendBy(ctx *step.Context, l *lease, a market.Alive) {
+	if seen := merge(l.Map, market.Answered{Top: a.Top, Bits: a.Answered}); seen != l.Map {
+		l.Map = seen
+		h.touch(a.Lease)
+	}
+	h.attended[a.Lease] = ctx.Now
+	h.closeMinutes(ctx, a.Lease, l, true)
+}
+
+// says notes what the attendant is told of the pod.
+func (h *Host) says(ctx *step.Context, l *lease) {
+	switch running := l.State == market.StateRunning; {
+	case running && l.Said == 0:
+		l.Said = ctx.Minute()
+		h.touch(l.Terms.Lease)
+	case !running && !l.Quiet.Has(ctx.Minute()):
+		l.Quiet = l.Quiet.With(ctx.Minute())
+		h.touch(l.Terms.Lease)
+	}
 }
 
 // merge is a newer map of answers with what an older one, overtaken on its way, has beside it. Both are one consumer's word.
@@ -69,7 +93,7 @@ func merge(old, next market.Answered) market.Answered {
 	return next
 }
 
-// voucher takes the consumer's word for what it owes.
+// voucher takes the word of a lease's voucher signer for what is owed.
 func (h *Host) voucher(ctx *step.Context, r step.Request) *step.Refusal {
 	v, ok := step.Find[ledger.Voucher](r.Objects)
 	if !ok {
@@ -78,9 +102,11 @@ func (h *Host) voucher(ctx *step.Context, r step.Request) *step.Refusal {
 	c := v.Value()
 	l := h.leases.Get(c.Lease)
 	switch {
-	case l == nil || l.Terms.Consumer != r.Peer:
+	case l == nil || !l.party(r.Peer):
 		return step.Refuse(step.RefuseUnknown, "no such lease of yours")
-	case c.Reservation != l.Reservation.ID || c.By != l.Terms.By || c.Host != ctx.Self:
+	case c.By != l.Terms.By:
+		return step.Refuse(step.RefuseVoucher, "the terms have %v sign the vouchers, not %v", l.Terms.By, c.By)
+	case c.Reservation != l.Reservation.ID || c.Host != ctx.Self:
 		return step.Refuse(step.RefuseVoucher, "the voucher is for another lease, reservation or host")
 	case c.Seq <= l.VouchedSeq:
 		ctx.Reply(r.ID, step.OpOK, nil) // older or repeated: what is held stands
@@ -111,7 +137,7 @@ func (h *Host) voucher(ctx *step.Context, r step.Request) *step.Refusal {
 	return nil
 }
 
-// raise takes a newer reservation that the consumer brings.
+// raise takes a newer reservation, whoever brings it: it is the bank's word.
 func (h *Host) raise(ctx *step.Context, r step.Request) *step.Refusal {
 	v, ok := step.Find[ledger.Reservation](r.Objects)
 	if !ok || h.leases.Get(v.Value().Lease) == nil {

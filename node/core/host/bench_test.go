@@ -95,6 +95,7 @@ type event struct {
 type deal struct {
 	id       wire.ID
 	by       *identity.PrivateKey
+	signer   *identity.PrivateKey // attends and signs vouchers
 	request  market.Request
 	quote    wire.Object
 	terms    market.Terms
@@ -681,8 +682,8 @@ func (b *bench) ask(by *identity.PrivateKey, op step.Op, body any, objects ...wi
 func (b *bench) alive(d *deal) {
 	b.t.Helper()
 	d.next = (b.now-member.Second)/(20*member.Second)*20*member.Second + 21*member.Second
-	a := seal(b, d.by, market.Alive{By: d.by.Address(), Host: self.Address(), Lease: d.id, Nonce: uint64(b.now), Top: d.seen.Top, Answered: d.seen.Bits})
-	r := b.ask(d.by, step.OpAlive, step.AliveBody{UsageSeq: uint64(len(d.usage))}, a)
+	a := seal(b, d.signer, market.Alive{By: d.signer.Address(), Host: self.Address(), Lease: d.id, Nonce: uint64(b.now), Top: d.seen.Top, Answered: d.seen.Bits})
+	r := b.ask(d.signer, step.OpAlive, step.AliveBody{UsageSeq: uint64(len(d.usage))}, a)
 	if r.Refusal != nil {
 		b.t.Fatalf("%s: alive: %v", b.clock(), r.Refusal)
 	}
@@ -703,7 +704,7 @@ func (b *bench) alive(d *deal) {
 func (b *bench) pay(d *deal) {
 	b.t.Helper()
 	if v, ok := b.voucher(d, 0); ok && v.Value().Seq > d.vouched {
-		if r := b.ask(d.by, step.OpVoucher, nil, v); r.Refusal != nil {
+		if r := b.ask(d.signer, step.OpVoucher, nil, v); r.Refusal != nil {
 			b.t.Fatalf("%s: voucher of %s: %v", b.clock(), v.Value().Total.Text(), r.Refusal)
 		}
 		d.vouched = v.Value().Seq
@@ -731,7 +732,7 @@ func (b *bench) voucher(d *deal, n int) (wire.Verified[ledger.Voucher], bool) {
 			continue
 		}
 		if n--; n < 0 {
-			return seal(b, d.by, ledger.Voucher{Reservation: d.res.ID, Lease: d.id, By: d.by.Address(), Host: self.Address(), Total: u.Owed(),
+			return seal(b, d.signer, ledger.Voucher{Reservation: d.res.ID, Lease: d.id, By: d.signer.Address(), Host: self.Address(), Total: u.Owed(),
 				Minute: u.Last(), Usage: d.usage[i].Ref(b.market), Seq: u.Seq}), true
 		}
 	}
@@ -750,7 +751,7 @@ func (b *bench) request(d *deal) step.Reply {
 			b.t.Fatal(err)
 		}
 		rate, _ := d.terms.Tariff.Rate(ledger.StatusRunning)
-		d.res = ledger.Reservation{ID: d.request.Reservation, Seq: 1, Operator: operator.Address(), Consumer: d.by.Address(), By: d.by.Address(),
+		d.res = ledger.Reservation{ID: d.request.Reservation, Seq: 1, Operator: operator.Address(), Consumer: d.by.Address(), By: d.request.By,
 			Host: self.Address(), Lease: d.id, Cap: ledger.Amount(rate), MaxRate: rate, Opened: b.now, RedeemBy: b.now + ledger.RedeemWithin}
 	}
 	return r
@@ -787,7 +788,7 @@ func (b *bench) command(d *deal, o market.CommandKind, zero bool) wire.Verified[
 
 // newDeal is what a consumer would ask for.
 func (b *bench) newDeal(id wire.ID, by string, kind market.BidKind, rate ledger.Rate) *deal {
-	d := &deal{id: id, by: people[by]}
+	d := &deal{id: id, by: people[by], signer: people[by]}
 	d.request = market.Request{Consumer: d.by.Address(), Host: self.Address(), Lease: id, Bid: wire.ID{id[0], 1}, Reservation: wire.ID{id[0], 2},
 		Type: kind, Model: "RTX_4090", GPUs: 1, Rate: rate, OnEnd: market.OnEndStop, By: d.by.Address(), At: b.now,
 		Spec: market.Spec{Image: "r.example/x@sha256:" + strings.Repeat("a", 64), Disk: 1 << 20}}

@@ -120,6 +120,8 @@ func (h *Host) wait(victims []wire.ID) uint16 {
 // mayAsk checks who asks, and whether this host sells at all.
 func (h *Host) mayAsk(ctx *step.Context, r step.Request, q market.Request) *step.Refusal {
 	switch a := h.abandoned[q.Consumer]; {
+	case q.By != q.Consumer && (q.By == ctx.Self || h.world.Standing(q.By, ctx.Now) != nil):
+		return step.Refuse(step.RefuseSpec, "%v cannot attend a lease here: it is no other member in good standing", q.By)
 	case q.Consumer != r.Peer || q.Host != ctx.Self:
 		return step.Refuse(step.RefuseBadRequest, "the request is another's, or for another host")
 	case !h.world.Is(q.Consumer, member.RoleConsumer, ctx.Now):
@@ -171,7 +173,7 @@ func (h *Host) terms(ctx *step.Context, q market.Request) (market.Terms, *step.R
 		return market.Terms{}, step.Refuse(step.RefuseSpec, "a budget of %s does not pay one minute (%s)", q.Budget.Text(), minute.Text())
 	}
 	return market.Terms{
-		Lease: q.Lease, Seq: 1, Host: ctx.Self, Consumer: q.Consumer, By: q.By, Attendant: q.Consumer, Bid: q.Bid, Type: q.Type,
+		Lease: q.Lease, Seq: 1, Host: ctx.Self, Consumer: q.Consumer, By: q.By, Attendant: q.By, Bid: q.Bid, Type: q.Type,
 		GPUs: q.GPUs, Model: q.Model, Rate: rate, Tariff: tariff, Disk: q.Spec.Disk, Volume: q.Spec.Volume, VolumeID: volumeID(q),
 		Grace: max(s.Grace, ctx.Policy.Grace), Minutes: q.Minutes, Budget: q.Budget, OnEnd: q.OnEnd, Resume: q.Resume,
 		Hold: uint64(ctx.Policy.DataHold), Isolation: clip(h.machine.Runtime, 16), Spec: q.Spec.Hash(), Image: q.Spec.Digest(),
@@ -477,7 +479,7 @@ func (h *Host) ask(ctx *step.Context, bank identity.Address, op step.Op, body an
 func (h *Host) usage(ctx *step.Context, r step.Request) *step.Refusal {
 	b, err := step.Body[step.UsageBody](r.Body)
 	l := h.leases.Get(b.Lease)
-	if err != nil || l == nil || l.Terms.Consumer != r.Peer {
+	if err != nil || l == nil || !l.party(r.Peer) {
 		return step.Refuse(step.RefuseUnknown, "no such lease")
 	}
 	ctx.Reply(r.ID, step.OpOK, nil)

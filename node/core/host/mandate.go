@@ -83,11 +83,11 @@ func (h *Host) trusts(ctx *step.Context, l *lease, panel reliability.Panel) *ste
 	}
 	for _, w := range panel {
 		switch {
-		case w == ctx.Self || w == l.Terms.Consumer:
+		case w == ctx.Self || l.party(w):
 			return step.Refuse(step.RefuseSpec, "a party of the lease is no witness of it")
 		case !h.world.Is(w, member.RoleHost, ctx.Now) && !h.world.Is(w, member.RoleOperator, ctx.Now):
 			return step.Refuse(step.RefuseSpec, "%v is no node that may bear witness", w)
-		case w != l.Reservation.Operator && (h.kin(w, ctx.Self) || h.kin(w, l.Terms.Consumer)):
+		case w != l.Reservation.Operator && (h.kin(w, ctx.Self) || h.kin(w, l.Terms.Consumer) || h.kin(w, l.Terms.Attendant)):
 			return step.Refuse(step.RefuseSpec, "%v belongs to a party of the lease", w)
 		}
 	}

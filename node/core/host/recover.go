@@ -20,16 +20,16 @@ func (h *Host) Debts() []Debt {
 	var out []Debt
 	for _, id := range h.leases.Keys() {
 		if l := h.leases.Get(id); !l.Done {
-			out = append(out, Debt{id, l.Terms.Consumer})
+			out = append(out, Debt{id, l.Terms.By})
 		}
 	}
 	return out
 }
 
-// Held gives a consumer that has lost its records what this host holds of its signatures for a lease.
+// Held gives a consumer, or its attendant, that has lost its records what this host holds of its signatures for a lease.
 func (h *Host) Held(peer identity.Address, lease wire.ID) (objects []wire.Object, known bool) {
 	l := h.leases.Get(lease)
-	if l == nil || l.Terms.Consumer != peer {
+	if l == nil || !l.party(peer) {
 		return nil, false
 	}
 	if !l.Voucher.IsZero() {

@@ -196,7 +196,7 @@ func from(r step.Request, who identity.Address) error {
 	return nil
 }
 
-// partOf is the reservation of a lease, for its host and its consumer.
+// partOf is the reservation of a lease, for its host, its consumer and who signs its vouchers.
 func (o *Operator) partOf(r step.Request) (ledger.Hold, error) {
 	b, err := step.Body[step.LeaseBody](r.Body)
 	if err != nil {
@@ -206,10 +206,15 @@ func (o *Operator) partOf(r step.Request) (ledger.Hold, error) {
 	switch v := h.Reservation; {
 	case !ok:
 		return h, step.Refuse(step.RefuseUnknown, "no reservation for lease %s", b.Lease.Short())
-	case r.Peer != v.Host && r.Peer != v.Consumer:
+	case !party(r.Peer, v):
 		return h, step.Refuse(step.RefuseNotForYou, "lease %s is between others", b.Lease.Short())
 	}
 	return h, nil
+}
+
+// party reports whether a reservation is somebody's: the host's, the consumer's or the voucher signer's.
+func party(who identity.Address, v ledger.Reservation) bool {
+	return who == v.Host || who == v.Consumer || who == v.By
 }
 
 func (o *Operator) reserve(ctx *step.Context, r step.Request) (ledger.Reservation, error) {
@@ -237,7 +242,7 @@ func (o *Operator) reserve(ctx *step.Context, r step.Request) (ledger.Reservatio
 		return none, err
 	}
 	o.bank.Keeps(v.ID, hold)
-	if o.kin(ask.Consumer, ask.Host) {
+	if o.kin(ask.Consumer, ask.Host) || o.kin(ask.By, ask.Host) {
 		o.bank.Kin(v.ID)
 	}
 	return v, nil
@@ -301,6 +306,8 @@ func (o *Operator) quoted(ctx *step.Context, r step.Request, ask ledger.Reserve)
 		return 0, 0, step.Refuse(step.RefuseBadRequest, "the quote is another one than the request names")
 	case t.Consumer != ask.Consumer || t.Reservation != ask.Reservation || t.By != ask.By:
 		return 0, 0, step.Refuse(step.RefuseBadRequest, "the quote is for another consumer, reservation or voucher signer")
+	case t.By != t.Attendant || t.By == t.Host || o.world.Standing(t.By, ctx.Now) != nil:
+		return 0, 0, step.Refuse(step.RefuseMoney, "%v may sign no vouchers: it is no other member in good standing that attends the lease", t.By)
 	case t.Budget != ask.Budget:
 		return 0, 0, step.Refuse(step.RefuseBadRequest, "the quote has a budget of %s, the request of %s", t.Budget.Text(), ask.Budget.Text())
 	case t.Simulated && !c.Testnet:
@@ -338,7 +345,7 @@ func (o *Operator) settle(ctx *step.Context, r step.Request) (ledger.SettleRecei
 	if err != nil {
 		return none, err
 	}
-	if h, ok := o.bank.Hold(v.Reservation); ok && r.Peer != h.Reservation.Host && r.Peer != h.Reservation.Consumer {
+	if h, ok := o.bank.Hold(v.Reservation); ok && !party(r.Peer, h.Reservation) {
 		return none, step.Refuse(step.RefuseNotForYou, "lease %s is between others", v.Lease.Short())
 	}
 	p, _ := o.world.Policy()
