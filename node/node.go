@@ -247,10 +247,21 @@ func (n *Node) marketID() string {
 // boot is the first input of this run.
 func (n *Node) boot() (step.Boot, error) {
 	b := step.Boot{Key: n.key.Public(), Addrs: n.addrs(), Version: n.opts.Version}
+	var err error
+	if b.AttendFor, err = n.opts.Config.Principals(); err != nil {
+		return b, err
+	}
+	for _, a := range n.opts.Config.Peers {
+		k, err := p2p.Located(a)
+		if err != nil {
+			return b, err
+		}
+		b.Contacts = append(b.Contacts, step.Contact{Key: k, Addrs: []string{a}, Keep: true})
+	}
 	if _, err := rand.Read(b.ID[:]); err != nil {
 		return b, err
 	}
-	_, err := rand.Read(b.Seed[:])
+	_, err = rand.Read(b.Seed[:])
 	return b, err
 }
 

@@ -32,6 +32,15 @@ func PublicKey(id peer.ID) (identity.PublicKey, error) {
 	return identity.PublicKey(raw), nil
 }
 
+// Located is the key that a multiaddr with a /p2p/ID names. It fails with identity.ErrKey where it names none.
+func Located(addr string) (identity.PublicKey, error) {
+	info, err := peer.AddrInfoFromString(addr)
+	if err != nil {
+		return identity.PublicKey{}, fmt.Errorf("%w: %w", identity.ErrKey, err)
+	}
+	return PublicKey(info.ID)
+}
+
 // who is the key and address of a libp2p name.
 func who(id peer.ID) (identity.PublicKey, identity.Address, error) {
 	k, err := PublicKey(id)

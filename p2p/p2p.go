@@ -47,6 +47,7 @@ const (
 	ProtoBank    Protocol = "/souk/bank/1"    // member and bank: reservations, settlement, statements
 	ProtoWitness Protocol = "/souk/witness/1" // witness and host: beats over nonces, receipts
 	ProtoHeld    Protocol = "/souk/held/1"    // what a counterparty holds that the asker has signed
+	ProtoAttend  Protocol = "/souk/attend/1"  // attend a lease in its consumer's place
 )
 
 // The protocols of long streams.
@@ -62,7 +63,7 @@ const (
 )
 
 var (
-	requestProtocols = []Protocol{ProtoJoin, ProtoSync, ProtoLease, ProtoBank, ProtoWitness, ProtoHeld}
+	requestProtocols = []Protocol{ProtoJoin, ProtoSync, ProtoLease, ProtoBank, ProtoWitness, ProtoHeld, ProtoAttend}
 	streamProtocols  = []Protocol{ProtoLogs, ProtoSSH}
 )
 

@@ -31,6 +31,7 @@ import (
 	"github.com/goccy/go-yaml"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"souk/p2p/identity"
 	"souk/p2p/member"
 )
 
@@ -66,6 +67,7 @@ type Config struct {
 	Roles          []string `yaml:"roles"`                     // wanted: host, consumer, operator
 	Listen         []string `yaml:"listen"`                    // multiaddrs, TCP and QUIC, with fixed ports
 	Announce       []string `yaml:"announce,omitempty"`        // multiaddrs under which others reach it; none: those found out
+	Peers          []string `yaml:"peers,omitempty"`           // multiaddrs with /p2p/ID of members to stay in touch with, that no offer tells the place of
 	APISocket      string   `yaml:"api_socket,omitempty"`      // empty: souk.sock in the home
 	Runtime        Runtime  `yaml:"runtime,omitempty"`         // empty: auto
 	SimulatedGPUs  string   `yaml:"simulated_gpus,omitempty"`  // as in 8xH100; testnet markets only
@@ -79,6 +81,7 @@ type Config struct {
 	PodMbit        uint32   `yaml:"pod_mbit,omitempty"`        // what each pod may send, and get, a second, in megabits; 0: no limit
 	PodDNS         []string `yaml:"pod_dns,omitempty"`         // resolvers of pods, public addresses; empty: some well-known ones
 	PodSubnets     []string `yaml:"pod_subnets,omitempty"`     // ranges that networks of pods are cut from; empty: some that are seldom used
+	AttendFor      []string `yaml:"attend_for,omitempty"`      // addresses of members whose pods this node attends and signs for, if they ask
 	MinFreeMiB     uint32   `yaml:"min_free_mib,omitempty"`    // room on the home's disk under which nothing new is taken; 0: 256
 }
 
@@ -206,6 +209,18 @@ func (c Config) Validate() error {
 			return invalid("announce", "%q: %v", a, err)
 		}
 	}
+	if _, err := c.Principals(); err != nil {
+		return err
+	}
+	for _, a := range c.Peers {
+		m, err := ma.NewMultiaddr(a)
+		if err == nil {
+			_, err = m.ValueForProtocol(ma.P_P2P)
+		}
+		if err != nil {
+			return invalid("peers", "%q: %v; want what 'souk status' shows on that node", a, err)
+		}
+	}
 	switch c.Runtime {
 	case "", RuntimeAuto, RuntimeDocker, RuntimeProcess:
 	default:
@@ -264,6 +279,19 @@ func (c Config) PodPools() []netip.Prefix {
 		}
 	}
 	return list
+}
+
+// Principals are the members whose pods this node attends. It fails with *Invalid.
+func (c Config) Principals() ([]identity.Address, error) {
+	var out []identity.Address
+	for _, s := range c.AttendFor {
+		a, err := identity.ParseAddress(s)
+		if err != nil {
+			return nil, invalid("attend_for", "%q: %v", s, err)
+		}
+		out = append(out, a)
+	}
+	return out, nil
 }
 
 // head stands above the settings that Save writes.

@@ -188,6 +188,7 @@ func (n *Node) refresh(ctx *step.Context) {
 func (n *Node) dispatch(ctx *step.Context, in step.Input) {
 	switch in := in.(type) {
 	case step.Boot:
+		ctx.Out.Contacts = append(ctx.Out.Contacts, in.Contacts...)
 		n.observer.Boot(ctx)
 		if !n.resting() {
 			n.bootRoles(ctx)
@@ -241,6 +242,7 @@ func (n *Node) request(ctx *step.Context, r step.Request) {
 	case r.Proto == step.ProtoLogs:
 		n.host.Logs(ctx, r)
 	case n.witness.Request(ctx, r):
+	case n.consumer.Request(ctx, r):
 	case n.roles.Has(member.RoleOperator) && n.operator.Request(ctx, r):
 	case n.roles.Has(member.RoleHost) && n.host.Request(ctx, r):
 	case r.Proto == step.ProtoLease && r.Op == step.OpFunds: // told above

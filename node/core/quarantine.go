@@ -182,7 +182,7 @@ func reads(cmd any) bool {
 func takesOn(in step.Input) bool {
 	switch in := in.(type) {
 	case step.Request:
-		return in.Op == step.OpRequest || in.Op == step.OpReserve || in.Op == step.OpJoin
+		return in.Op == step.OpRequest || in.Op == step.OpReserve || in.Op == step.OpJoin || in.Op == step.OpMayAttend
 	case step.Local:
 		switch in.Cmd.(type) {
 		case consumer.Run, observer.Found, observer.Join, host.Advertise:

@@ -8,8 +8,10 @@ import (
 // resume takes up an order after a restart. Until this node has accepted, nobody owes anybody anything: it gives up.
 func (c *Consumer) resume(ctx *step.Context, bid wire.ID, o *Order) {
 	switch o.Stage {
-	case StageAsked, StageReserving:
-		c.undo(ctx, o, o.Stage == StageReserving)
+	case StageNew, StageAsked, StageReserving:
+		if o.Stage != StageNew {
+			c.undo(ctx, o, o.Stage == StageReserving)
+		}
 		c.fail(ctx, o, step.Fail(step.ProblemOther, "order again", "this node was restarted before the lease was agreed"))
 	case StageAccepting:
 		c.flight(bid).n = 1 // the acceptance may have arrived: ask before anything else

@@ -50,17 +50,18 @@ type (
 		Query       string           `cbor:"5,keyasint"`
 		Model       string           `cbor:"6,keyasint"`
 		GPUs        uint16           `cbor:"7,keyasint"`
-		MaxRate     ledger.Rate      `cbor:"8,keyasint"`  // per GPU-hour, as agreed to; of spot, the bid
-		Spec        market.Spec      `cbor:"9,keyasint"`  // image pinned
-		Minutes     uint64           `cbor:"10,keyasint"` // longest run; 0: no limit
-		Budget      ledger.Amount    `cbor:"11,keyasint"` // 0: no limit
-		OnEnd       market.OnEnd     `cbor:"12,keyasint"` // 0: stop
-		NoResume    bool             `cbor:"13,keyasint"` // once outbid, stay so
-		Name        string           `cbor:"14,keyasint"` // empty: one is made of the lease id
-		Host        identity.Address `cbor:"15,keyasint"` // of the Proposal; zero: the best
-		Only        bool             `cbor:"16,keyasint"` // no other host than that
-		Simulated   bool             `cbor:"17,keyasint"` // simulated GPUs will do
-		Away        Away             `cbor:"18,keyasint"` // what it may cost while this node is off
+		MaxRate     ledger.Rate      `cbor:"8,keyasint"`            // per GPU-hour, as agreed to; of spot, the bid
+		Spec        market.Spec      `cbor:"9,keyasint"`            // image pinned
+		Minutes     uint64           `cbor:"10,keyasint"`           // longest run; 0: no limit
+		Budget      ledger.Amount    `cbor:"11,keyasint"`           // 0: no limit
+		OnEnd       market.OnEnd     `cbor:"12,keyasint"`           // 0: stop
+		NoResume    bool             `cbor:"13,keyasint"`           // once outbid, stay so
+		Name        string           `cbor:"14,keyasint"`           // empty: one is made of the lease id
+		Host        identity.Address `cbor:"15,keyasint"`           // of the Proposal; zero: the best
+		Only        bool             `cbor:"16,keyasint"`           // no other host than that
+		Simulated   bool             `cbor:"17,keyasint"`           // simulated GPUs will do
+		Away        Away             `cbor:"18,keyasint"`           // what it may cost while this node is off
+		Attendant   string           `cbor:"19,keyasint,omitempty"` // who attends and signs for it: address, its beginning, or alias; empty: this node
 	}
 
 	// Stop stops a pod and keeps its volume. Answer: Ordered.
@@ -172,9 +173,11 @@ type View struct {
 	Heard     member.Time      `json:"heard"` // when the host last answered; 0: never
 	Refused   *Objection       `json:"refused,omitempty"`
 	HostKey   identity.Hash    `json:"sshHostKey"`
-	Away      *Absence         `json:"away,omitempty"`   // the mandate
-	Lodged    bool             `json:"lodged,omitempty"` // the bank has the pending order
-	Wiped     *Wiped           `json:"wiped,omitempty"`  // the volume is removed, says the host
+	Away      *Absence         `json:"away,omitempty"`      // the mandate
+	Lodged    bool             `json:"lodged,omitempty"`    // the bank has the pending order
+	Wiped     *Wiped           `json:"wiped,omitempty"`     // the volume is removed, says the host
+	Attendant *Attendance      `json:"attendant,omitempty"` // who attends and signs for it; nil: this node
+	Principal *Party           `json:"principal,omitempty"` // whose pod it is that this node attends; nil: its own
 }
 
 // Documents are the objects that a lease's bill rests on. Drafts among them are this node's own, to be signed on their way

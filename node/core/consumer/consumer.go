@@ -8,6 +8,9 @@
 // entries one by one, and signs a voucher for what they add up to. A mandate pays minutes that witnesses saw while this node was away. Stop, Start and Remove are numbered commands that are
 // kept until the host has them. After the last entry the bank's receipt closes the lease.
 //
+// A lease may have an attendant: another node that sends its keep-alives and signs its vouchers. Its principal, which bought it,
+// still orders and follows the chain, and signs no voucher; the attendant does the rest, and orders nothing (attend.go).
+//
 // Promises: C1 what an answer or a signature rests on is durable before it leaves. C2 no voucher is signed for a minute
 // that this node has not seen answered, save one minimum for each start that it ordered and what witnesses prove under its own
 // mandate, nor after an entry that does not
@@ -39,6 +42,8 @@ type World interface {
 	Credential(a identity.Address) (member.Credential, wire.Object, bool)
 	// Standing is nil for a member in good standing.
 	Standing(a identity.Address, now member.Time) error
+	// Find is the member that a reference names: an address, the unique beginning of one, or an alias.
+	Find(ref string) (identity.Address, *step.Problem)
 	// Bank is the operator that keeps this node's account; zero when there is none.
 	Bank() identity.Address
 }

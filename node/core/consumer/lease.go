@@ -61,11 +61,16 @@ type Lease struct {
 	SignedAt    member.Minute    `cbor:"51,keyasint"` // last minute of the entry that the highest voucher names; 0: none was signed
 	Lodged      wire.Object      `cbor:"52,keyasint"` // the bank's word that it has the order LodgedSeq
 	LodgedSeq   uint64           `cbor:"53,keyasint"`
-	RunUntil    member.Minute    `cbor:"54,keyasint"` // last minute that may be billed on a mandate signed until then, by an order of this node; 0: no such order
-	KeepUntil   member.Minute    `cbor:"55,keyasint"` // last minute of storage that may be billed on receipts
-	Record      wire.Object      `cbor:"44,keyasint"` // the host's word that the volume is removed
-	NoRecord    bool             `cbor:"45,keyasint"` // the host keeps none, or has said nothing for too long
-	SignedFor   wire.Object      `cbor:"43,keyasint"` // the entry that the highest voucher names
+	RunUntil    member.Minute    `cbor:"54,keyasint"`           // last minute that may be billed on a mandate signed until then, by an order of this node; 0: no such order
+	KeepUntil   member.Minute    `cbor:"55,keyasint"`           // last minute of storage that may be billed on receipts
+	Record      wire.Object      `cbor:"44,keyasint"`           // the host's word that the volume is removed
+	NoRecord    bool             `cbor:"45,keyasint"`           // the host keeps none, or has said nothing for too long
+	SignedFor   wire.Object      `cbor:"43,keyasint"`           // the entry that the highest voucher names
+	Ordered     uint32           `cbor:"56,keyasint,omitempty"` // starts that the pod's owner has ordered in all
+	Attendant   identity.Address `cbor:"57,keyasint"`           // who attends and signs in this node's place; zero: nobody
+	Attending   attending        `cbor:"58,keyasint"`           // how that stands
+	Principal   identity.Address `cbor:"59,keyasint"`           // whose lease it is that this node attends; zero: its own
+	Recall      bool             `cbor:"60,keyasint,omitempty"` // the host is still to be asked what this node has signed of it before
 }
 
 // ran is what was heard of one container start, and billed for it.
@@ -109,7 +114,10 @@ type watch struct {
 	usage    bool // entries are being fetched
 	mandate  retry
 	lodging  retry
-	lacking  uint8 // answers in a row without the receipts that the next entry rests on
+	handing  retry
+	handed   identity.Hash // of what the attendant has confirmed
+	handNext member.Time   // when it is told again all the same
+	lacking  uint8         // answers in a row without the receipts that the next entry rests on
 	waiters  []waiter
 }
 
@@ -153,7 +161,7 @@ func (c *Consumer) certify(ctx *step.Context, o *Order, v wire.Verified[market.C
 		ID: o.Lease, Bid: o.Run.Bid, Reservation: o.Reservation, Host: o.Host, Bank: o.Bank, Terms: o.Terms.Ref(ctx.Market),
 		Created: ctx.Now, State: market.StateCertified, Since: ctx.Now, Heard: ctx.Now, Desire: market.DesireRun,
 		Place: ledger.Place{Head: v.Ref(), Next: v.Value().Minute}, First: v.Value().Minute,
-		Cap: res.Cap, Orders: 1, Reserved: o.Reserved, ReservedSeq: res.Seq,
+		Cap: res.Cap, Orders: 1, Ordered: 1, Attendant: o.Attendant, Reserved: o.Reserved, ReservedSeq: res.Seq,
 	})
 	c.reach(ctx, o, StageLeased)
 	ctx.Notify("lease.certified", l.ID, fmt.Sprintf("%s: %s has signed", o.Name, c.hostName(o.Host)), "host", o.Host.String())
@@ -174,6 +182,11 @@ func (c *Consumer) tickLease(ctx *step.Context, l *Lease, wake *alarm) {
 	if w.born == 0 {
 		w.born = ctx.Now
 	}
+	if l.Recall {
+		c.tickRecall(ctx, l, w, wake)
+		c.tickSettle(ctx, l, w, wake)
+		return
+	}
 	c.tickCommand(ctx, l, w, wake)
 	if l.State != market.StateEnded || !l.Final && l.Refused == nil || l.GivenSeq < l.SignedSeq {
 		if ctx.Now >= w.alive {
@@ -183,6 +196,7 @@ func (c *Consumer) tickLease(ctx *step.Context, l *Lease, wake *alarm) {
 		wake.at(w.alive)
 	}
 	c.tickMandate(ctx, l, w, wake)
+	c.tickAttendant(ctx, l, w, wake)
 	c.tickLost(ctx, l, w, wake)
 	c.tickRaise(ctx, l, w, wake)
 	c.tickSettle(ctx, l, w, wake)
@@ -274,6 +288,9 @@ func (c *Consumer) alive(ctx *step.Context, lease wire.ID, nonce uint64, sent me
 		l.Zero = p.Zero // what this answer tells of may be that very start
 	}
 	l.hearEnd(ctx, rep, sent)
+	if !l.attends() {
+		c.takeVoucher(ctx, l, r.Objects)
+	}
 	// Entries first: they close minutes before this one, and the maps may be about to forget those.
 	before := l.Place.Seq
 	later := c.followAll(ctx, l, r.Objects)

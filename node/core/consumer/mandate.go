@@ -119,6 +119,9 @@ func (c *Consumer) impartial(ctx *step.Context, l *Lease, who identity.Address) 
 	m, _, ok := c.w.Credential(who)
 	host, _, _ := c.w.Credential(l.Host)
 	own, _, _ := c.w.Credential(ctx.Self)
+	if a, _, known := c.w.Credential(l.Attendant); known && (who == l.Attendant || m.Owner == a.Owner) {
+		return false
+	}
 	return ok && who != l.Host && who != ctx.Self && who != l.Bank && m.Owner != host.Owner && m.Owner != own.Owner && c.w.Standing(who, ctx.Now) == nil
 }
 
@@ -130,7 +133,7 @@ func (c *Consumer) stands(ctx *step.Context, l *Lease, p reliability.Panel) bool
 // tickMandate renews a mandate that is half used up, and gives the host the newest.
 func (c *Consumer) tickMandate(ctx *step.Context, l *Lease, w *watch, wake *alarm) {
 	t := c.trusts.Get(l.ID)
-	if t == nil || t.Off || l.State == market.StateEnded || l.Final || !l.Close.IsZero() {
+	if t == nil || t.Off || !l.own() || l.State == market.StateEnded || l.Final || !l.Close.IsZero() {
 		return
 	}
 	if l.Refused != nil {
@@ -189,7 +192,7 @@ func (c *Consumer) setTrust(ctx *step.Context, id uint64, m Entrust) {
 		c.show(ctx, id, m.Lease)
 		return
 	}
-	if _, p := l.needless(market.CommandRevoke); p != nil {
+	if _, p := c.needless(l, market.CommandRevoke); p != nil {
 		ctx.Answer(id, nil, p)
 		return
 	}
@@ -280,7 +283,7 @@ func (c *Consumer) witnessed(ctx *step.Context, l *Lease, u ledger.Usage, owed l
 	if u.Basis == ledger.BasisMandate {
 		t := c.trusts.Get(l.ID)
 		if t == nil {
-			return object(CodeMandate, "entry %d rests on a mandate; this node gave none", u.Seq), false
+			return object(CodeMandate, "entry %d rests on a mandate; none was given", u.Seq).asOrdered(), false
 		}
 		if why := c.mandated(l, u, t.Mandate, owed); why != nil {
 			return why, false
@@ -297,7 +300,7 @@ func (c *Consumer) witnessed(ctx *step.Context, l *Lease, u ledger.Usage, owed l
 		if u.Billable>>i&1 == 1 && u.Basis == ledger.BasisStorage && l.KeepUntil > 0 && m > l.KeepUntil {
 			return object(CodeStopped, "entry %d bills storage of minute %d; the bank had the order to remove it in %d", u.Seq, m, l.KeepUntil), false
 		}
-		if own := u.Basis == ledger.BasisStorage && l.Seen.Has(m); u.Billable>>i&1 == 1 && !own && !seen.Has(m) {
+		if own := u.Basis == ledger.BasisStorage && (!l.attends() || l.Seen.Has(m)); u.Billable>>i&1 == 1 && !own && !seen.Has(m) {
 			bare = m
 		}
 	}
@@ -325,11 +328,11 @@ func (c *Consumer) mandated(l *Lease, u ledger.Usage, m ledger.Mandate, owed led
 	r := l.ran(u.Start)
 	switch {
 	case !m.Covers(u.First, vouched, owed):
-		return object(CodeMandate, "entry %d bills minute %d, with which %s is owed: that is more than the mandate allows", u.Seq, u.First, owed.Text())
+		return object(CodeMandate, "entry %d bills minute %d, with which %s is owed: that is more than the mandate allows", u.Seq, u.First, owed.Text()).asOrdered()
 	case l.RunUntil > 0 && u.First > l.RunUntil && m.From <= l.RunUntil, l.StopMinute > 0 && u.First > l.StopMinute:
-		return object(CodeStopped, "entry %d bills minute %d on a mandate that had ended before", u.Seq, u.First)
-	case r != nil && r.Zero != (u.Status == ledger.StatusZero):
-		return object(CodeTerms, "entry %d is with another number of GPUs than the pod was started with", u.Seq)
+		return object(CodeStopped, "entry %d bills minute %d on a mandate that had ended before", u.Seq, u.First).asOrdered()
+	case r != nil && l.otherGPUs(r, u):
+		return object(CodeTerms, "entry %d is with another number of GPUs than the pod was started with", u.Seq).asOrdered()
 	case r != nil && l.before(u.Start, l.Place.Billed.Start):
 		return object(CodeStatus, "entry %d bills a start from before the last that was billed", u.Seq)
 	}

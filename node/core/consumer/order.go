@@ -16,6 +16,7 @@ type Stage uint8
 
 // The stages.
 const (
+	StageNew       Stage = 0 // its attendant is asked
 	StageAsked     Stage = 1 // a host is asked for a quote
 	StageReserving Stage = 2 // the bank is asked to set money aside for it
 	StageAccepting Stage = 3 // this node has signed; the host has not, as far as is known
@@ -26,7 +27,7 @@ const (
 // String is what the stage is called in a View.
 func (s Stage) String() string {
 	switch s {
-	case StageAsked:
+	case StageNew, StageAsked:
 		return "requested"
 	case StageReserving:
 		return "reserving"
@@ -64,6 +65,7 @@ type Order struct {
 	Failed      *failure           `cbor:"20,keyasint"`
 	Cancelled   bool               `cbor:"21,keyasint"` // the user gave it up while the host might already have agreed
 	Loose       []loose            `cbor:"22,keyasint"` // attempts to be undone
+	Attendant   identity.Address   `cbor:"23,keyasint"` // zero: this node attends
 }
 
 // An agreement is what a quote must not be worse than.
@@ -91,6 +93,10 @@ func (f *failure) problem() *step.Problem {
 // request is what the host is asked. It is the same whenever it is made from the same order.
 func (o *Order) request(self identity.Address) market.Request {
 	r := &o.Run
+	by := o.Attendant
+	if by.IsZero() {
+		by = self
+	}
 	end := r.OnEnd
 	if end == 0 {
 		end = market.OnEndStop
@@ -98,7 +104,7 @@ func (o *Order) request(self identity.Address) market.Request {
 	return market.Request{
 		Consumer: self, Host: o.Host, Lease: o.Lease, Bid: r.Bid, Reservation: o.Reservation, Type: r.Type, Model: o.Model,
 		GPUs: r.GPUs, Rate: o.Agreed.Rate, Spec: r.Spec, Minutes: r.Minutes, Budget: r.Budget, OnEnd: end,
-		Resume: r.Type == market.Spot && !r.NoResume, By: self, At: o.Agreed.Asked,
+		Resume: r.Type == market.Spot && !r.NoResume, By: by, At: o.Agreed.Asked,
 	}
 }
 
@@ -134,18 +140,38 @@ func (c *Consumer) run(ctx *step.Context, id uint64, r Run) {
 		ctx.Answer(id, nil, p)
 		return
 	}
-	o := &Order{Run: r, At: ctx.Now, Name: r.Name, Bank: c.w.Bank()}
+	o := &Order{Run: r, At: ctx.Now, Name: r.Name, Bank: c.w.Bank(), Lease: r.Lease, Since: ctx.Now}
 	if o.Name == "" {
 		o.Name = c.freeName(r.Lease)
 	}
-	found, p := c.candidates(ctx, o)
-	if p != nil {
+	if r.Attendant != "" {
+		var p *step.Problem
+		if o.Attendant, p = c.attendantOf(ctx, r.Attendant); p != nil {
+			ctx.Answer(id, nil, p)
+			return
+		}
+	}
+	if _, p := c.candidates(ctx, o); p != nil {
 		ctx.Answer(id, nil, c.betterWord(&r, p))
 		return
 	}
 	o = c.orders.Put(r.Bid, *o)
 	c.flight(r.Bid).waiters = []uint64{id}
-	if err := c.attempt(ctx, o, found[0], r.Lease, r.Reservation); err != nil {
+	if o.Attendant.IsZero() {
+		c.first(ctx, o)
+	} else {
+		c.askAttendant(ctx, o)
+	}
+}
+
+// first asks the first host.
+func (c *Consumer) first(ctx *step.Context, o *Order) {
+	found, p := c.candidates(ctx, o)
+	if p != nil {
+		c.fail(ctx, o, c.betterWord(&o.Run, p))
+		return
+	}
+	if err := c.attempt(ctx, o, found[0], o.Run.Lease, o.Run.Reservation); err != nil {
 		c.fail(ctx, o, step.Fail(step.ProblemUsage, "", "%v", err))
 	}
 }
@@ -191,7 +217,7 @@ func dearer(host string, now, agreed ledger.Rate) *step.Problem {
 // named reports whether an order or a lease that is not over has this name.
 func (c *Consumer) named(name string) bool {
 	for _, bid := range c.orders.Keys() {
-		if o := c.orders.Get(bid); o.Name == name && (o.underway() || o.Stage == StageLeased && !c.over(o.Lease)) {
+		if o := c.orders.Get(bid); o.Name == name && !c.foreign(o.Lease) && (o.underway() || o.Stage == StageLeased && !c.over(o.Lease)) {
 			return true
 		}
 	}
@@ -325,7 +351,7 @@ func (c *Consumer) quoted(ctx *step.Context, o *Order, r step.Response) {
 // reserve is what the bank is asked for.
 func (c *Consumer) reserve(ctx *step.Context, o *Order, t market.Terms) ledger.Reserve {
 	return ledger.Reserve{
-		Consumer: ctx.Self, Reservation: o.Reservation, Lease: o.Lease, Host: o.Host, By: ctx.Self, Quote: t.Quote,
+		Consumer: ctx.Self, Reservation: o.Reservation, Lease: o.Lease, Host: o.Host, By: t.By, Quote: t.Quote,
 		Cap: opening(ctx, t.Tariff, limits{t.Minutes, t.Budget, t.OnEnd}), MaxRate: dearest(t.Tariff), Budget: t.Budget, At: o.Since,
 	}
 }

@@ -60,6 +60,7 @@ type fakeLease struct {
 	entries []wire.Object
 	bill    bill
 	paid    ledger.Voucher
+	voucher wire.Object
 	command uint64
 	notice  wire.Object
 	final   bool
@@ -122,7 +123,10 @@ func (h *fakeHost) serve(s step.Send) ([]wire.Object, any, *step.Refusal) {
 		if v.Seq != l.bill.Seq || v.Usage != l.bill.Ref || v.Total != l.bill.Total {
 			return nil, nil, step.Refuse(step.RefuseVoucher, "another entry")
 		}
-		l.paid = v
+		if v.By != l.terms.By {
+			return nil, nil, step.Refuse(step.RefuseVoucher, "another signs")
+		}
+		l.paid, l.voucher = v, s.Frame.Objects[0]
 		return nil, nil, nil
 	case step.OpCommand:
 		return h.obey(s)
@@ -137,6 +141,12 @@ func (h *fakeHost) serve(s step.Send) ([]wire.Object, any, *step.Refusal) {
 		}
 		h.mandates, h.panel = append(h.mandates, m), b.Panel
 		return nil, nil, nil
+	case step.OpHeld:
+		l := h.leases[lease(s)]
+		if l == nil {
+			return nil, nil, step.Refuse(step.RefuseUnknown, "no such lease")
+		}
+		return l.shownVoucher(), nil, nil
 	case step.OpRaise:
 		return nil, nil, nil
 	case step.OpWiped:
@@ -180,7 +190,7 @@ func (h *fakeHost) quote(q market.Request, ref identity.Hash) []wire.Object {
 		h.r.t.Fatal(err)
 	}
 	t := market.Terms{
-		Lease: q.Lease, Seq: 1, Host: h.self, Consumer: q.Consumer, By: q.By, Attendant: q.Consumer, Bid: q.Bid, Type: q.Type,
+		Lease: q.Lease, Seq: 1, Host: h.self, Consumer: q.Consumer, By: q.By, Attendant: q.By, Bid: q.Bid, Type: q.Type,
 		GPUs: q.GPUs, Model: q.Model, Rate: price, Tariff: tariff, Disk: q.Spec.Disk, Volume: q.Spec.Volume, VolumeID: q.Lease,
 		Grace: 5, Minutes: q.Minutes, Budget: q.Budget, OnEnd: q.OnEnd, Resume: q.Resume, Hold: uint64(h.r.policy.DataHold),
 		Isolation: "process", Spec: q.Spec.Hash(), Image: q.Spec.Digest(), Reservation: q.Reservation, Policy: 1, Simulated: true,
@@ -275,7 +285,8 @@ func (h *fakeHost) alive(s step.Send) ([]wire.Object, any, *step.Refusal) {
 	r := h.r
 	a := decode[market.Alive](r, s.Frame.Objects[0])
 	l := h.leases[a.Lease]
-	if a.Top >= l.answers.Top {
+	attends := a.By == l.terms.Attendant
+	if attends && a.Top >= l.answers.Top {
 		l.answers = market.Answered{Top: a.Top, Bits: a.Answered}
 	}
 	h.close()
@@ -284,7 +295,7 @@ func (h *fakeHost) alive(s step.Send) ([]wire.Object, any, *step.Refusal) {
 	if r.now >= l.upAt && (l.stopAt == 0 || l.stopAt >= l.upAt) {
 		rep.Start = l.start
 	}
-	if l.state == market.StateRunning && l.said == 0 {
+	if attends && l.state == market.StateRunning && l.said == 0 {
 		l.said = h.minute()
 	}
 	if h.says != 0 {
@@ -293,10 +304,21 @@ func (h *fakeHost) alive(s step.Send) ([]wire.Object, any, *step.Refusal) {
 	out := []wire.Object{r.seal(h.self, rep)}
 	out = append(out, l.entries[min(b.UsageSeq, uint64(len(l.entries))):]...)
 	out = append(out, h.shown(b.Minute)...)
+	if !attends {
+		out = append(out, l.shownVoucher()...)
+	}
 	if !l.notice.IsZero() {
 		out = append(out, l.notice)
 	}
 	return out, step.AliveAnswer{Command: l.command}, nil
+}
+
+// shownVoucher is the voucher that the host holds, if it does.
+func (l *fakeLease) shownVoucher() []wire.Object {
+	if l.voucher.IsZero() {
+		return nil
+	}
+	return []wire.Object{l.voucher}
 }
 
 // close ends the minutes of all leases that are over, as far as their status is known, and settles what is final.

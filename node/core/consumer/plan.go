@@ -255,7 +255,7 @@ func (c *Consumer) candidates(ctx *step.Context, o *Order) ([]market.Candidate, 
 	}
 	tried := func(m market.Candidate) bool {
 		h := m.Listing.Offer.Host
-		return slices.Contains(o.Tried, h) || h == ctx.Self || !o.affords(m)
+		return slices.Contains(o.Tried, h) || h == ctx.Self || h == o.Attendant || !o.affords(m)
 	}
 	found = slices.DeleteFunc(found, tried)
 	seen := func(m market.Candidate) int {
@@ -284,10 +284,10 @@ func (o *Order) affords(m market.Candidate) bool {
 	return now <= o.MostPerHour && t.VolumeStopped <= o.MostStopped && m.Listing.Offer.Grace >= o.LeastGrace
 }
 
-// hostName is what people call a host.
-func (c *Consumer) hostName(host identity.Address) string {
-	if m, _, ok := c.w.Credential(host); ok && m.Alias != "" {
+// hostName is what people call a host, or another member.
+func (c *Consumer) hostName(who identity.Address) string {
+	if m, _, ok := c.w.Credential(who); ok && m.Alias != "" {
 		return m.Alias
 	}
-	return host.Short()
+	return who.Short()
 }

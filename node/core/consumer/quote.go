@@ -51,7 +51,7 @@ func fitting(ctx *step.Context, o *Order, req market.Request, t market.Terms) er
 	switch {
 	case t.Lease != req.Lease || t.Bid != req.Bid || t.Reservation != req.Reservation || t.Seq != 1 || !t.Prev.IsZero() || !t.Parent.IsZero():
 		return errors.New("it is of another lease")
-	case t.Host != req.Host || t.Consumer != req.Consumer || t.By != req.By || t.Attendant != req.Consumer:
+	case t.Host != req.Host || t.Consumer != req.Consumer || t.By != req.By || t.Attendant != req.By:
 		return errors.New("it is between others")
 	case t.Type != req.Type:
 		return fmt.Errorf("it is %v, not %v", t.Type, req.Type)

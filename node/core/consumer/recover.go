@@ -1,7 +1,6 @@
 package consumer
 
 import (
-	"souk/ledger"
 	"souk/market"
 	"souk/node/core/step"
 	"souk/node/core/table"
@@ -79,15 +78,7 @@ func (c *Consumer) HeldOf(bank identity.Address) (open, past []wire.Object) {
 // paid on one. It returns the place of the highest voucher known.
 func (c *Consumer) Regain(ctx *step.Context, lease wire.ID, objects []wire.AnyVerified) uint64 {
 	l := c.leases.Get(lease)
-	if v, ok := step.Find[ledger.Voucher](objects); ok {
-		u := v.Value()
-		if u.By == ctx.Self && u.Lease == lease && u.Host == l.Host && u.Reservation == l.Reservation && u.Seq > l.SignedSeq {
-			c.vouchers.Put(lease, v.Object())
-			l.Signed, l.SignedSeq, l.SignedAt = u.Total, u.Seq, u.Minute
-			l.SignedFor = wire.Object{} // it may be unknown here
-			c.leases.Touch(lease)
-		}
-	}
+	c.takeVoucher(ctx, l, objects)
 	c.takeReservation(ctx, l, objects)
 	c.takeReceipt(ctx, l, objects)
 	return l.SignedSeq

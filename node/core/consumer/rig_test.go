@@ -64,6 +64,7 @@ type rig struct {
 	queue   []step.Send
 	answers map[uint64]step.Answer
 	notices []step.Notice
+	replies []step.Reply
 	steps   int
 	asked   uint64
 
@@ -71,6 +72,9 @@ type rig struct {
 	heard    map[wire.ID]map[member.Minute]bool // minutes with an answer that was delivered; true: it said running
 	vouchers map[string]identity.Hash           // by reservation and place
 	signed   map[wire.ID]ledger.Voucher         // the highest
+
+	attends  []identity.Address // whose leases this consumer attends
+	attended *rig               // the consumer that attends this one's
 
 	// What goes wrong. Each may be nil.
 	lose     func(step.Send) bool // on the way there
@@ -92,9 +96,13 @@ func newRig(t *testing.T) *rig {
 	r := &rig{t: t, now: 1_800_000_000_000, self: named("consumer"), seq: new(step.Sequence), store: map[string][]byte{}, log: map[string][]byte{},
 		guards: map[string]step.Guard{}, answers: map[uint64]step.Answer{}, heard: map[wire.ID]map[member.Minute]bool{},
 		vouchers: map[string]identity.Hash{}, signed: map[wire.ID]ledger.Voucher{}}
-	r.charter = member.Charter{Salt: idOf(1), Name: "test", Testnet: true, Slot: 60, Threshold: 1}
+	key, err := identity.ParsePrivateKey(append(make([]byte, 31), 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.charter = member.Charter{Salt: idOf(1), Name: "test", Testnet: true, Slot: 60, Threshold: 1, Operators: []identity.PublicKey{key.Public()}}
 	r.market = wire.NewMarket(identity.Keccak([]byte("market")), 1, identity.Address{})
-	r.bank = &fakeBank{r: r, self: named("bank"), holds: map[wire.ID]*fakeHold{}, funds: 100 * ledger.Credit}
+	r.bank = &fakeBank{r: r, self: key.Address(), holds: map[wire.ID]*fakeHold{}, funds: 100 * ledger.Credit}
 	r.policy = member.DefaultPolicy(r.bank.self, 0)
 	r.hosts = []*fakeHost{newHost(r, "alpha", 340_000_000), newHost(r, "beta", 350_000_000)}
 	r.c = New(r)
@@ -132,6 +140,13 @@ func (r *rig) Credential(a identity.Address) (member.Credential, wire.Object, bo
 		return member.Credential{Alias: h.name, Owner: h.self}, wire.Object{}, true
 	}
 	return member.Credential{}, wire.Object{}, false
+}
+
+func (r *rig) Find(ref string) (identity.Address, *step.Problem) {
+	if ref == "nobody" {
+		return identity.Address{}, step.Fail(step.ProblemNotFound, "", "%q names 0 members", ref)
+	}
+	return named(ref), nil
 }
 
 func (r *rig) Standing(identity.Address, member.Time) error { return nil }
@@ -216,6 +231,12 @@ func (r *rig) open(o wire.Object) wire.AnyVerified {
 		v, err = wire.Open[ledger.SettleReceipt](op, o)
 	case wire.KindReceipt:
 		v, err = wire.Open[reliability.Receipt](op, o)
+	case wire.KindTerms:
+		v, err = wire.Open[market.Terms](op, o)
+	case wire.KindVoucher:
+		v, err = wire.Open[ledger.Voucher](op, o)
+	case wire.KindMandate:
+		v, err = wire.Open[ledger.Mandate](op, o)
 	case wire.KindLodged:
 		v, err = wire.Open[market.Lodged](op, o)
 	default:
@@ -232,7 +253,7 @@ func (r *rig) step(input func(*step.Context)) {
 	r.steps++
 	out := &step.Out{}
 	ctx := &step.Context{Now: r.now, Self: r.self, Market: r.market, Charter: r.charter, Policy: r.policy, Clock: r.clock(),
-		Boot: step.Boot{Seed: identity.Keccak([]byte{byte(r.boots), byte(r.boots >> 8)})}, Out: out, Seq: r.seq}
+		Boot: step.Boot{Seed: identity.Keccak([]byte{byte(r.boots), byte(r.boots >> 8)}), AttendFor: r.attends}, Out: out, Seq: r.seq}
 	input(ctx)
 	r.wake = r.c.Tick(ctx)
 	c := none
@@ -255,6 +276,7 @@ func (r *rig) step(input func(*step.Context)) {
 	for _, a := range out.Answers {
 		r.answers[a.ID] = a
 	}
+	r.replies = append(r.replies, out.Replies...)
 	r.notices = append(r.notices, out.Notices...)
 	switch c {
 	case after:
@@ -405,6 +427,9 @@ func (r *rig) serve(s step.Send) step.Response {
 	var objects []wire.Object
 	var body any
 	var no *step.Refusal
+	if r.attended != nil && s.To == r.attended.self {
+		return r.attended.hear(s, r.self)
+	}
 	if s.To == r.bank.self {
 		objects, body, no = r.bank.serve(s)
 	} else {

@@ -14,7 +14,7 @@ import (
 func (c *Consumer) takeReservation(ctx *step.Context, l *Lease, objects []wire.AnyVerified) bool {
 	v, ok := step.Find[ledger.Reservation](objects)
 	r := v.Value()
-	if !ok || r.Operator != l.Bank || r.ID != l.Reservation || r.Lease != l.ID || r.Host != l.Host || r.By != ctx.Self || r.Seq <= l.ReservedSeq {
+	if !ok || r.Operator != l.Bank || r.ID != l.Reservation || r.Lease != l.ID || r.Host != l.Host || r.By != l.signer(ctx) || r.Seq <= l.ReservedSeq {
 		return false
 	}
 	l.Cap, l.Reserved, l.ReservedSeq = r.Cap, v.Object(), r.Seq
@@ -29,7 +29,7 @@ func (c *Consumer) tickRaise(ctx *step.Context, l *Lease, w *watch, wake *alarm)
 	if l.State == market.StateRunning && !w.raised && !c.covers(ctx, l, ctx.Policy.ReserveAhead/2) {
 		near = true // what the bank has raised since the start counts only for who has it when the bank is away
 	}
-	if l.Done || l.Refused != nil || !near && owed <= l.Cap {
+	if l.Done || l.Refused != nil || !l.attends() || !near && owed <= l.Cap {
 		return
 	}
 	if !w.raise.due(ctx.Now, wake) {
@@ -138,7 +138,7 @@ func (c *Consumer) takeReceipt(ctx *step.Context, l *Lease, objects []wire.AnyVe
 	if !ok || s.Operator != l.Bank || s.Host != l.Host || s.Lease != l.ID || s.Reservation != l.Reservation || s.Paid < l.Paid {
 		return
 	}
-	if s.Paid > l.Signed && l.Paid <= l.Signed {
+	if s.Paid > l.Signed && l.Paid <= l.Signed && l.attends() {
 		kind, text := "bank.overpaid", "%s: the bank paid %s of this account; this node signed for %s"
 		if s.Paid <= c.provable(ctx, l) {
 			kind, text = "receipts.paid", "%s: the bank paid %s of this account, on witnesses' receipts what is over %s; this node is about to check them"

@@ -27,7 +27,7 @@ func (c *Consumer) command(ctx *step.Context, id uint64, lease wire.ID, order ma
 		return
 	}
 	out := Ordered{Lease: lease, Name: c.nameOf(l), Order: order.String(), Done: true}
-	if note, p := l.needless(order); p != nil || note != "" {
+	if note, p := c.needless(l, order); p != nil || note != "" {
 		out.Note = note
 		answer(ctx, id, out, p)
 		return
@@ -71,13 +71,23 @@ func (c *Consumer) commandOrder(ctx *step.Context, id uint64, lease wire.ID, ord
 	if o.Stage == StageAccepting {
 		out.Done, out.Note = false, "this node has signed already: the lease will be ended as soon as the host answers"
 	} else {
-		c.undo(ctx, o, o.Stage == StageReserving)
+		if o.Stage != StageNew {
+			c.undo(ctx, o, o.Stage == StageReserving)
+		}
 		c.fail(ctx, o, step.Fail(step.ProblemOther, "", "given up before it was agreed"))
 	}
 	ctx.Answer(id, out, nil)
 }
 
 // needless says why a command has nothing to do, or may not be given.
+func (c *Consumer) needless(l *Lease, order market.CommandKind) (string, *step.Problem) {
+	if !l.own() {
+		return "", step.Fail(step.ProblemConflict, "give the order on the node that bought it",
+			"%s is a pod of %s; this node only attends it", c.nameOf(l), c.hostName(l.Principal))
+	}
+	return l.needless(order)
+}
+
 func (l *Lease) needless(order market.CommandKind) (string, *step.Problem) {
 	over := l.Final || l.State == market.StateEnded || l.Done
 	switch {
@@ -116,6 +126,7 @@ func (c *Consumer) issue(ctx *step.Context, l *Lease, order market.CommandKind, 
 	case market.CommandStart:
 		l.Desire = market.DesireRun
 		l.Orders++
+		l.Ordered++
 	case market.CommandStop:
 		l.Desire = market.DesireStop
 	case market.CommandRemove:
@@ -284,6 +295,7 @@ func (c *Consumer) dropCommand(ctx *step.Context, l *Lease, w *watch, p *step.Pr
 	case market.CommandStart:
 		l.Desire = market.DesireStop
 		l.Orders -= min(l.Orders, 1)
+		l.Ordered--
 	case market.CommandStop, market.CommandRemove:
 		l.StopMinute = ctx.Clock.Minute(ctx.Now + skew(ctx)) // it may say no, and knows all the same
 	}

@@ -21,6 +21,8 @@ type Objection struct {
 	Seq   uint64        `cbor:"4,keyasint" json:"entry"` // sequence of the entry; 0: of none
 	Owed  ledger.Amount `cbor:"5,keyasint" json:"owed"`  // as the entry has it
 	Entry wire.Object   `cbor:"6,keyasint" json:"-"`
+
+	ordered bool // it rests on what was ordered: an attendant may hear of that late
 }
 
 // A Code says in a word what is wrong with a usage entry.
@@ -36,11 +38,15 @@ const (
 	CodeMandate    Code = "mandate"    // it rests on receipts that do not prove it, or on no mandate of this node's
 	CodeStopped    Code = "stopped"    // it bills a minute after the host had the order to stop
 	CodeBudget     Code = "budget"     // it passes the lease's budget
+	CodeHalt       Code = "halt"       // whose lease it is pays no more
 )
 
 func object(code Code, format string, args ...any) *Objection {
 	return &Objection{Code: code, Text: fmt.Sprintf(format, args...)}
 }
+
+// asOrdered marks an objection that rests on what the pod's owner has ordered.
+func (o *Objection) asOrdered() *Objection { o.ordered = true; return o }
 
 // followAll takes usage entries in order, and signs for what they come to. It reports whether it left one alone that cannot
 // be judged yet: the next keep-alive asks for it again.
@@ -90,10 +96,18 @@ func (c *Consumer) follow(ctx *step.Context, l *Lease, v wire.Verified[ledger.Us
 	if u.Last() >= ctx.Clock.Minute(ctx.Now+skew(ctx)) {
 		return nil, true // its minute has not ended: one of the clocks is off, and may be this node's
 	}
-	if u.Billable != 0 && (u.Basis == ledger.BasisMandate || u.Basis == ledger.BasisStorage) {
+	switch {
+	case u.Seq <= l.SignedSeq: // who signed has judged it
+		why = c.signedFor(l, u, v.Ref())
+	case u.Billable != 0 && (u.Basis == ledger.BasisMandate || u.Basis == ledger.BasisStorage):
 		why, later = c.witnessed(ctx, l, u, next.Meter.Owed(), receipts)
-	} else {
+	case l.attends():
 		why, later = l.attended(u, ctx.Clock.Minute(ctx.Now-skew(ctx)))
+	default:
+		why = l.heeded(u)
+	}
+	if why != nil && why.ordered && !l.own() {
+		return nil, true // unpaid until its owner has told what it ordered
 	}
 	if later || why != nil {
 		return why, later
@@ -162,14 +176,28 @@ func (l *Lease) running(u ledger.Usage, m member.Minute) *Objection {
 	switch {
 	case r == nil || !r.Minutes.Has(m):
 		return object(CodeUnattended, "entry %d bills minute %d, in which the host did not tell this node that the pod was running", u.Seq, m)
-	case r.Zero != (u.Status == ledger.StatusZero):
-		return object(CodeTerms, "entry %d is with another number of GPUs than the pod was started with", u.Seq)
+	case l.otherGPUs(r, u):
+		return object(CodeTerms, "entry %d is with another number of GPUs than the pod was started with", u.Seq).asOrdered()
 	case l.before(u.Start, l.Place.Billed.Start):
 		return object(CodeStatus, "entry %d bills a start from before the last that was billed", u.Seq)
-	case l.StopMinute > 0 && m > l.StopMinute:
-		return object(CodeStopped, "entry %d bills minute %d; the host had the order to stop by minute %d", u.Seq, m, l.StopMinute)
+	}
+	return l.heeded(u)
+}
+
+// heeded checks a running minute against the order to stop.
+func (l *Lease) heeded(u ledger.Usage) *Objection {
+	running := u.Billable != 0 && (u.Status == ledger.StatusRunning || u.Status == ledger.StatusZero)
+	if running && l.StopMinute > 0 && u.First > l.StopMinute {
+		return object(CodeStopped, "entry %d bills minute %d; the host had the order to stop by minute %d", u.Seq, u.First, l.StopMinute).asOrdered()
 	}
 	return nil
+}
+
+// otherGPUs reports whether a running minute is not with the GPUs that its start was ordered with. An attendant may have heard of
+// the order after the start.
+func (l *Lease) otherGPUs(r *ran, u ledger.Usage) bool {
+	zero := u.Status == ledger.StatusZero
+	return r.Zero != zero && (l.own() || l.Zero != zero)
 }
 
 // minimum checks the one minute that a start owes which this node ordered, and which its command, the lease's limits or the
@@ -184,14 +212,18 @@ func (l *Lease) minimum(u ledger.Usage, now member.Minute) (why *Objection, late
 		why = object(CodeUnattended, "entry %d bills a start of which this node never heard", u.Seq)
 	case r.Zero:
 		why = object(CodeTerms, "entry %d bills GPUs for a start without any", u.Seq)
-	case !r.Ordered:
-		why = object(CodeStatus, "entry %d bills the minimum of a start that this node did not order", u.Seq)
+	case !r.Ordered && (l.own() || l.Orders == 0):
+		why = object(CodeStatus, "entry %d bills the minimum of a start that its owner did not order", u.Seq).asOrdered()
 	case l.before(u.Start, l.Place.Billed.Start):
 		why = object(CodeStatus, "entry %d bills the minimum of a start from before the last that was billed", u.Seq)
 	case !owing(r.End):
 		why = object(CodeStatus, "entry %d bills the minimum of a start that nothing ended which makes one due (%v)", u.Seq, r.End)
+		why.ordered = r.Gone == 0
 	case u.First > r.Gone || r.Minutes.Bits != 0 && u.First < r.Minutes.Top:
 		why = object(CodeStatus, "entry %d bills a minimum in minute %d, in which that start did not end", u.Seq, u.First)
+	case !r.Ordered: // its order was heard of after it
+		r.Ordered = true
+		l.Orders--
 	}
 	return why, false
 }
@@ -270,7 +302,7 @@ func (c *Consumer) vouch(ctx *step.Context, l *Lease) {
 		ctx.Notify("lease.refused", l.ID, fmt.Sprintf("%s: not paying on: %s", c.nameOf(l), l.Refused.Text), "code", string(CodeBudget))
 		return
 	}
-	if owed > l.Cap {
+	if !l.attends() || owed > l.Cap {
 		return // tickRaise asks the bank first
 	}
 	v := wire.Draft(ledger.Voucher{

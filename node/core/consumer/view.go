@@ -43,6 +43,10 @@ func (c *Consumer) viewLease(ctx *step.Context, l *Lease, v *View) {
 		v.Pending, v.Lodged = l.Pending.Order.String(), l.LodgedSeq == l.Pending.Seq
 	}
 	v.Away = c.absence(l)
+	v.Attendant, v.Principal = c.attendance(l), c.principal(l)
+	if !l.own() { // how it is called where it was bought is not known here
+		v.Image, v.Digest = t.Image, t.Image
+	}
 	v.Owed, v.Vouched, v.Paid, v.Cap, v.Settled = l.Place.Meter.Owed(), l.Signed, l.Paid, l.Cap, l.Done
 	v.Minutes, v.Stored, v.Starts, v.Refused = l.Minutes, l.Stored, l.Starts, l.Refused
 	v.Wiped = l.wiped()
@@ -168,7 +172,7 @@ func (c *Consumer) balance(ctx *step.Context, id uint64) {
 		a := Account{BalanceAnswer: b, Bank: bank}
 		for _, lease := range c.leases.Keys() {
 			l := c.leases.Get(lease)
-			if r := perHour(l, c.termsOf(l)); !l.Done && r > 0 {
+			if r := perHour(l, c.termsOf(l)); l.own() && !l.Done && r > 0 {
 				a.Running++
 				a.PerHour += r
 			}

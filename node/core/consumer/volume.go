@@ -25,7 +25,7 @@ const recordWait = 7 * member.Day
 // tickRecord asks the host of a lease that is over whether its volume is removed, until it says so.
 func (c *Consumer) tickRecord(ctx *step.Context, l *Lease, wake *alarm) {
 	t := c.termsOf(l)
-	if l.State != market.StateEnded || l.NoRecord || !l.Record.IsZero() || t.Volume == 0 || l.Starts == 0 {
+	if !l.own() || l.State != market.StateEnded || l.NoRecord || !l.Record.IsZero() || t.Volume == 0 || l.Starts == 0 {
 		return
 	}
 	if ctx.Now >= l.Since+member.Time(t.Hold)*ctx.Clock.Slot+recordWait {

@@ -16,6 +16,9 @@ type Boot struct {
 	Key     identity.PublicKey
 	Addrs   []string // multiaddrs under which this node can be dialled
 	Version string
+
+	Contacts  []Contact          // where nodes are that the user has told of
+	AttendFor []identity.Address // members whose leases this node attends, if they ask
 }
 
 // A Tick is nothing but time: the core asked to be woken.

@@ -25,6 +25,7 @@ const (
 	ProtoHeld  Protocol = "/souk/held/1"  // to a counterparty: what it holds that the asker has signed
 
 	ProtoWitness Protocol = "/souk/witness/1" // between a host and who bears witness for it
+	ProtoAttend  Protocol = "/souk/attend/1"  // to the node that attends leases in the asker's place
 )
 
 // An Op is what a frame asks or answers. Numbers are on the wire: append only.
@@ -76,6 +77,9 @@ const (
 	OpWatch     Op = 80 // from a host: bear witness for me for an hour →
 	OpAsk       Op = 81 // from a witness; body AskBody → Presence
 	OpWitnessed Op = 82 // Receipt → : from the witness, at once
+
+	OpMayAttend Op = 85 // → : whether the node would attend leases of the asker's
+	OpAttend    Op = 86 // Terms, Cert, Reservation, [Mandate]; body AttendBody → body AttendAnswer: attend this lease of the asker's
 
 	OpHeld Op = 70 // body LeaseBody → of a lease: [Voucher], Usage…; of the zero lease: the asker's [Beat], [Offer]
 )
@@ -142,6 +146,21 @@ type (
 		Seq    uint64        `cbor:"1,keyasint"`
 		Next   member.Minute `cbor:"2,keyasint"`
 		Proven int64         `cbor:"3,keyasint"`
+	}
+	// AttendBody is what a principal has ordered of a lease that another node attends for it. It is totals, and the newest stands.
+	AttendBody struct {
+		Name      string            `cbor:"1,keyasint"` // that its user gave the pod
+		Starts    uint32            `cbor:"2,keyasint"` // that it has ordered so far
+		Zero      bool              `cbor:"3,keyasint"` // the last of them without GPUs
+		Stop      member.Minute     `cbor:"4,keyasint"` // last minute in which the pod may run, after an order to stop; 0: none stands
+		RunUntil  member.Minute     `cbor:"5,keyasint"` // last minute that an earlier mandate pays; 0: none was ended
+		KeepUntil member.Minute     `cbor:"6,keyasint"` // last minute of storage; 0: no such order
+		Panel     reliability.Panel `cbor:"7,keyasint"` // of the mandate beside it
+		Halt      string            `cbor:"8,keyasint"` // why nothing more is to be signed; empty: go on
+	}
+	// AttendAnswer says how the attendant fares.
+	AttendAnswer struct {
+		Refused string `cbor:"1,keyasint"` // why it signs nothing more; empty: it signs
 	}
 	// AskBody is a witness's question.
 	AskBody struct {
