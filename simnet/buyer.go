@@ -10,6 +10,7 @@ import (
 	"souk/node/core/consumer"
 	"souk/node/core/operator"
 	"souk/node/core/step"
+	"souk/p2p/identity"
 	"souk/p2p/member"
 )
 
@@ -88,7 +89,7 @@ func (b *buyer) act() {
 		}
 		var live []consumer.View
 		for _, x := range v.([]consumer.View) {
-			if x.Desire != "end" {
+			if x.Desire != "end" && x.Principal == nil {
 				live = append(live, x)
 			}
 		}
@@ -230,8 +231,21 @@ func (b *buyer) wish() consumer.Run {
 	}
 	if run.Away.Off = r.chance(0.4); len(b.n.w.rogues) > 0 {
 		run.Away.Off = true // what mandates add to cheats is not played yet: see Cheat
+	} else if other := b.n.w.buyers[r.IntN(len(b.n.w.buyers))]; r.chance(0.25) && other != b {
+		run.Attendant = other.n.addr.String()
 	}
 	return run
+}
+
+// attends is for whom a node attends, and where those are that attend for it: every buyer does for every other.
+func (w *world) attends(n *node) (who []identity.Address, where []step.Contact) {
+	for _, b := range w.buyers {
+		if n.host == nil && n != w.nodes[0] && b.n != n {
+			who = append(who, b.n.addr)
+			where = append(where, step.Contact{Key: b.n.key, Addrs: []string{b.n.place()}})
+		}
+	}
+	return who, where
 }
 
 // windUp removes all that is left, and keeps at it.
@@ -245,7 +259,7 @@ func (b *buyer) windUp() {
 			return
 		}
 		for _, x := range v.([]consumer.View) {
-			if x.Desire != "end" && x.State != market.StateEnded.String() {
+			if x.Principal == nil && x.Desire != "end" && x.State != market.StateEnded.String() {
 				b.n.local(consumer.Remove{Lease: x.Lease}, func(any, error) {})
 			}
 		}

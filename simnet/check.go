@@ -356,6 +356,9 @@ func (c *checker) signed(n *node, r step.Row) {
 	if !ok {
 		return
 	}
+	if v.By != n.addr { // a principal's copy of what its attendant signed
+		return
+	}
 	e, ok := c.entries[entryKey{v.Lease, v.Seq}]
 	switch {
 	case !ok || e.ref != v.Usage || e.total != v.Total:

@@ -88,7 +88,9 @@ func (n *node) boot() {
 		n.pods = newSupervisor(n)
 	}
 	rnd := newLots(n.w.opt.Seed, fmt.Sprintf("boot/%s/%d", n.name, n.boots))
-	n.step(step.Boot{ID: rnd.id(), Seed: rnd.hash(), Key: n.key, Addrs: []string{fmt.Sprintf("/ip4/10.0.%d.%d/tcp/4001", n.index>>8, n.index&255)}, Version: "sim"})
+	boot := step.Boot{ID: rnd.id(), Seed: rnd.hash(), Key: n.key, Addrs: []string{n.place()}, Version: "sim"}
+	boot.AttendFor, boot.Contacts = n.w.attends(n)
+	n.step(boot)
 	if n.host != nil && n.up { // it may have crashed in its first step
 		n.later(n.w.disks.between(5, 50), "inventory", func() {
 			n.ready = true
@@ -96,6 +98,11 @@ func (n *node) boot() {
 		})
 		n.pods.begin()
 	}
+}
+
+// place is where a node is reached.
+func (n *node) place() string {
+	return fmt.Sprintf("/ip4/10.0.%d.%d/tcp/4001", n.index>>8, n.index&255)
 }
 
 // compare checks that the core's rows are those of the store and of what is on its way there.
