@@ -84,6 +84,12 @@ func podState(v consumer.View) string {
 	case v.Reason != "" && v.State != market.StateRunning.String():
 		s = because(s, v.Reason)
 	}
+	if v.Principal != nil {
+		s += ", attended for " + who(v.Principal.Address, v.Principal.Alias)
+	}
+	if a := v.Attendant; a != nil {
+		s += attendedBy(a)
+	}
 	if v.Pending != "" {
 		s += ", " + v.Pending + " ordered"
 	}
@@ -91,6 +97,18 @@ func podState(v consumer.View) string {
 		s += ", host silent"
 	}
 	return s
+}
+
+// attendedBy says who attends a pod in this node's place.
+func attendedBy(a *consumer.Attendance) string {
+	name := who(a.Address, a.Alias)
+	switch {
+	case a.Refused != "":
+		return ", not attended: " + name + " refuses"
+	case !a.Has:
+		return ", " + name + " is to attend it"
+	}
+	return ", attended by " + name
 }
 
 func logsCommand(e *env) *cobra.Command {

@@ -36,6 +36,7 @@ type runFlags struct {
 	noResume  bool
 	simulated string
 	mandate   mandateValue
+	attendant string
 }
 
 func runCommand(e *env) *cobra.Command {
@@ -67,6 +68,7 @@ func runCommand(e *env) *cobra.Command {
 	fl.BoolVar(&f.removeEnd, "rm-at-limit", false, "when duration or budget is reached, end the lease instead of stopping the pod")
 	fl.BoolVar(&f.noResume, "no-resume", false, "once outbid, stay so; today every outbid pod does, until 'souk start'")
 	fl.Var(&f.mandate, "mandate", "most that minutes without this node may cost, on the word of witnesses; none: without it the pod stops (default a day in a testnet market, else none)")
+	fl.StringVar(&f.attendant, "attendant", "", "another node of yours that attends the pod and signs for it, so that it runs on while this one is off: address, its beginning, or alias; its config.yaml must name this node in attend_for")
 	fl.StringVar(&f.simulated, "simulated", "", "take simulated GPUs: yes or no (default yes in a testnet market)")
 	return c
 }
@@ -132,7 +134,11 @@ func (f *runFlags) run(ctx context.Context, e *env, c *api.Client, args []string
 	}
 	e.showPlan(p, w, img)
 	away := f.mandate.settled(p)
-	e.showAway(p, away)
+	if f.attendant != "" {
+		e.note("%s attends it and signs for its minutes, up to what is reserved, whether this node is on or off", f.attendant)
+	} else {
+		e.showAway(p, away)
+	}
 	if p.BankKnown && p.Available < p.Reserve {
 		return step.Fail(step.ProblemFunds, "ask the operator to enter a deposit for this account, or take a smaller --budget", "the start sets %s $ aside, and %s $ are available", money(p.Reserve), money(p.Available))
 	}
@@ -141,7 +147,7 @@ func (f *runFlags) run(ctx context.Context, e *env, c *api.Client, args []string
 	}
 	o := api.Order{
 		Wish: w, Reservation: newID(), Bid: newID(), Image: img.Pinned, Tag: args[0], Command: args[1:], Env: vars, Mount: f.volume.mount,
-		RemoveAtEnd: f.removeEnd, NoResume: f.noResume, Name: f.name, Only: w.Host != "", Mandate: !away.off, MandateMost: away.most,
+		RemoveAtEnd: f.removeEnd, NoResume: f.noResume, Name: f.name, Only: w.Host != "", Mandate: !away.off, MandateMost: away.most, Attendant: f.attendant,
 	}
 	o.Model, o.MaxRate, o.Host = p.Model, p.Rate, p.Host.String()
 	v, err := order(ctx, e, c, o)

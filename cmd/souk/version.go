@@ -48,6 +48,7 @@ func configTopic() *cobra.Command {
   roles                     what the node is for: host, consumer, operator
   listen                    multiaddrs to listen on, as in /ip4/0.0.0.0/tcp/4001 and /ip4/0.0.0.0/udp/4001/quic-v1
   announce                  multiaddrs under which others reach it (default: those that are found out)
+  peers                     multiaddrs, as 'souk status' shows them there, of other nodes to stay in touch with, as one's attendant
   api_socket                unix socket of the command line (default: souk.sock in the home)
   runtime                   what runs pods: auto, docker or process (default: auto)
   docker_host               where Docker listens (default: as Docker's own command line has it)
@@ -60,6 +61,7 @@ func configTopic() *cobra.Command {
   pod_mbit                  what each pod may send, and get, a second, in megabits (default: no limit)
   pod_dns                   resolvers that pods ask, public IPv4 addresses (default: 1.1.1.1 and 9.9.9.9)
   pod_subnets               ranges that the networks of pods are cut from (default: some that are seldom used)
+  attend_for                addresses of members whose pods this node attends and signs for when they ask, as an attendant that is always on
   min_free_mib              room on the disk under which the node takes nothing new, in MiB; under a quarter of it, it signs nothing (default: 256)
   log_level                 debug, info, warn or error (default: info)
 

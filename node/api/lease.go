@@ -46,6 +46,7 @@ type Order struct {
 	NoResume    bool     `json:"noResume,omitempty" doc:"once outbid, stay so"`
 	Name        string   `json:"name,omitempty" maxLength:"63"`
 	Only        bool     `json:"only,omitempty" doc:"no other host than that"`
+	Attendant   string   `json:"attendant,omitempty" maxLength:"64" doc:"another member that attends the pod and signs for it, also while this node is off: address, its beginning, or alias; empty: this node"`
 
 	Mandate     bool          `json:"mandate,omitempty" doc:"while this node is off, pay minutes in which witnesses saw the host; otherwise the pod stops"`
 	MandateMost ledger.Amount `json:"mandateMost,omitempty" minimum:"0" doc:"the most that such minutes may cost; 0: a day of the lease"`
@@ -84,7 +85,7 @@ func (o Order) run(lease wire.ID) (consumer.Run, error) {
 	return consumer.Run{
 		Lease: lease, Reservation: o.Reservation, Bid: o.Bid, Type: o.Type, Query: o.Query, Model: o.Model, GPUs: o.GPUs,
 		MaxRate: o.MaxRate, Minutes: o.Minutes, Budget: o.Budget, OnEnd: end, NoResume: o.NoResume, Name: o.Name, Host: h,
-		Only: o.Only, Simulated: o.Simulated, Away: consumer.Away{Off: !o.Mandate, Most: o.MandateMost},
+		Only: o.Only, Attendant: o.Attendant, Simulated: o.Simulated, Away: consumer.Away{Off: !o.Mandate, Most: o.MandateMost},
 		Spec: market.Spec{Image: o.Image, Command: o.Command, Env: o.Env, Disk: o.Disk, Volume: o.Volume, Mount: o.Mount, Tag: o.Tag},
 	}, err
 }
