@@ -187,9 +187,11 @@ func (b *Bank) Claim(p member.Policy, c Claim, now member.Time) (SettleReceipt, 
 	return r, next.Chain, err
 }
 
-// base is where the entries of a claim are followed from: where the last claim ended, or a later voucher.
+// base is where the entries of a claim are followed from: where the last claim ended, or at the entry of a later voucher that the
+// claim shows. The bank may know a higher one, of which it was not shown the entry: what that pays is paid in any case.
 func (b *Bank) base(h Hold, c Claim) (Unvouched, error) {
-	if h.Voucher.Usage.IsZero() || h.Voucher.Seq < h.Chain.Place.Seq || h.Voucher.Seq == h.Chain.Place.Seq && h.Chain.Amount() == h.Voucher.Total {
+	v := c.Voucher
+	if v == nil || v.Seq < h.Chain.Place.Seq || v.Seq == h.Chain.Place.Seq && h.Chain.Amount() == v.Total {
 		if h.Chain.Place.Head.IsZero() {
 			return Unvouched{Place: c.Genesis, Vouched: c.Genesis.Next - 1}, nil
 		}
@@ -199,7 +201,7 @@ func (b *Bank) base(h Hold, c Claim) (Unvouched, error) {
 		return h.Chain, refuse(CodeMismatch, "the entry that the voucher names is not shown")
 	}
 	ref := b.market.Ref(wire.KindUsage, wire.Marshal(*c.Paid))
-	if ref != h.Voucher.Usage || c.Paid.Owed() != h.Voucher.Total {
+	if ref != v.Usage || c.Paid.Owed() != v.Total || c.Paid.Last() != v.Minute {
 		return h.Chain, refuse(CodeMismatch, "the voucher names another usage entry")
 	}
 	return c.Paid.From(ref), nil

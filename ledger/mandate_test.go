@@ -171,6 +171,24 @@ func TestMandatePaysNothingElse(t *testing.T) {
 	}
 }
 
+// TestClaimBesideAVoucherThatTheHostDoesNotHave: the consumer has shown the bank a later one.
+func TestClaimBesideAVoucherThatTheHostDoesNotHave(t *testing.T) {
+	b, p := funded(t, "25"), policy()
+	open(t, b, 1, "0.60", "0.60")
+	l := newMandated()
+	l.tariff.VolumeRunning = 0
+	l.running(6)
+	l.see(mandateMinute, mandateMinute+5)
+	if _, err := b.Settle(p, *l.voucher(4), l.entries[3], noon); err != nil {
+		t.Fatal(err)
+	}
+	r, at, err := b.Claim(p, l.claim(l.voucher(2), 2, 6), noon)
+	if err != nil || r.Paid.Text() != "0.06" || at.Place.Seq != 6 {
+		t.Fatalf("paid %s at entry %d, %v", r.Paid.Text(), at.Place.Seq, err)
+	}
+	audit(t, b)
+}
+
 func TestClaimsEndWithTheirReservation(t *testing.T) {
 	b, p := funded(t, "25"), policy()
 	r := open(t, b, 1, "0.60", "0.60")

@@ -231,7 +231,7 @@ func (b *buyer) wish() consumer.Run {
 	}
 	if run.Away.Off = r.chance(0.4); len(b.n.w.rogues) > 0 {
 		run.Away.Off = true // what mandates add to cheats is not played yet: see Cheat
-	} else if other := b.n.w.buyers[r.IntN(len(b.n.w.buyers))]; r.chance(0.25) && other != b {
+	} else if other := b.n.w.buyers[r.IntN(len(b.n.w.buyers))]; r.chance(0.3) && other != b {
 		run.Attendant = other.n.addr.String()
 	}
 	return run

@@ -265,13 +265,21 @@ func (c *Consumer) keepAlive(ctx *step.Context, l *Lease, w *watch) {
 		nonce = nonce<<8 | uint64(b)
 	}
 	a := market.Alive{By: ctx.Self, Host: l.Host, Lease: l.ID, Nonce: nonce, Top: l.Seen.Top, Answered: l.Seen.Bits}
-	lease, sent := l.ID, ctx.Now
+	lease, asked := l.ID, asking{nonce, ctx.Now, l.Place.Next}
 	q := toHost(l.Host, step.OpAlive, step.AliveBody{UsageSeq: l.Place.Seq, Minute: l.Place.Next}, wire.Draft(a)).within(max(ctx.Clock.Slot/3, hurry))
-	c.ask(ctx, q, func(ctx *step.Context, r step.Response) { c.alive(ctx, lease, nonce, sent, r) })
+	c.ask(ctx, q, func(ctx *step.Context, r step.Response) { c.alive(ctx, lease, asked, r) })
+}
+
+// An asking is a keep-alive that is out.
+type asking struct {
+	nonce uint64
+	sent  member.Time
+	from  member.Minute // first that no entry known covered
 }
 
 // alive takes the host's answer to a keep-alive.
-func (c *Consumer) alive(ctx *step.Context, lease wire.ID, nonce uint64, sent member.Time, r step.Response) {
+func (c *Consumer) alive(ctx *step.Context, lease wire.ID, asked asking, r step.Response) {
+	sent := asked.sent
 	l := c.leases.Get(lease)
 	if l == nil || l.Done || r.Err != nil {
 		return
@@ -279,7 +287,7 @@ func (c *Consumer) alive(ctx *step.Context, lease wire.ID, nonce uint64, sent me
 	v, ok := step.Find[market.AliveReply](r.Objects)
 	body, err := step.Body[step.AliveAnswer](r.Body)
 	rep := v.Value()
-	if !ok || err != nil || rep.Host != l.Host || rep.Lease != lease || rep.Nonce != nonce {
+	if !ok || err != nil || rep.Host != l.Host || rep.Lease != lease || rep.Nonce != asked.nonce {
 		return
 	}
 	w := c.watch(lease)
@@ -293,7 +301,7 @@ func (c *Consumer) alive(ctx *step.Context, lease wire.ID, nonce uint64, sent me
 	}
 	// Entries first: they close minutes before this one, and the maps may be about to forget those.
 	before := l.Place.Seq
-	later := c.followAll(ctx, l, r.Objects)
+	later := c.followAll(ctx, l, shown(r.Objects, asked.from))
 	if l.Pending != nil && body.Command >= l.Pending.Seq {
 		c.carriedOut(ctx, l, w, l.Pending.Seq)
 	}

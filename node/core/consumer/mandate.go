@@ -278,7 +278,7 @@ const missing = 3
 
 // witnessed checks minutes that are billed on the word of witnesses: those of a running pod against this node's mandate, those
 // of a stopped one as the terms have it.
-func (c *Consumer) witnessed(ctx *step.Context, l *Lease, u ledger.Usage, owed ledger.Amount, receipts []wire.Verified[reliability.Receipt]) (why *Objection, later bool) {
+func (c *Consumer) witnessed(ctx *step.Context, l *Lease, u ledger.Usage, owed ledger.Amount, e evidence) (why *Objection, later bool) {
 	panel := reliability.NewPanel(l.Bank)
 	if u.Basis == ledger.BasisMandate {
 		t := c.trusts.Get(l.ID)
@@ -290,8 +290,11 @@ func (c *Consumer) witnessed(ctx *step.Context, l *Lease, u ledger.Usage, owed l
 		}
 		panel = t.Panel
 	}
+	if u.Last() >= e.end { // its receipts come with the answer to a later question
+		return nil, true
+	}
 	seen := reliability.NewTestimony(l.Host, panel)
-	for _, r := range receipts {
+	for _, r := range e.receipts {
 		seen.Add(r.Value(), r.Ref())
 	}
 	bare := member.Minute(0)
@@ -305,7 +308,7 @@ func (c *Consumer) witnessed(ctx *step.Context, l *Lease, u ledger.Usage, owed l
 		}
 	}
 	if bare == 0 && seen.Root(u.First, u.Billable) == u.Receipts {
-		c.keepReceipts(ctx, l, u, panel, receipts)
+		c.keepReceipts(ctx, l, u, panel, e.receipts)
 		return nil, false
 	}
 	if w := c.watch(l.ID); w.lacking < missing {

@@ -48,12 +48,24 @@ func object(code Code, format string, args ...any) *Objection {
 // asOrdered marks an objection that rests on what the pod's owner has ordered.
 func (o *Objection) asOrdered() *Objection { o.ordered = true; return o }
 
+// evidence is what a host's answer shows of a lease: entries of its chain, and the receipts that they rest on, for the minutes
+// before end.
+type evidence struct {
+	entries  []wire.Verified[ledger.Usage]
+	receipts []wire.Verified[reliability.Receipt]
+	end      member.Minute
+}
+
+// shown is the evidence in an answer to a question that named a minute.
+func shown(objects []wire.AnyVerified, from member.Minute) evidence {
+	return evidence{step.FindAll[ledger.Usage](objects), step.FindAll[reliability.Receipt](objects), from + step.ReceiptsReach}
+}
+
 // followAll takes usage entries in order, and signs for what they come to. It reports whether it left one alone that cannot
 // be judged yet: the next keep-alive asks for it again.
-func (c *Consumer) followAll(ctx *step.Context, l *Lease, objects []wire.AnyVerified) (later bool) {
+func (c *Consumer) followAll(ctx *step.Context, l *Lease, e evidence) (later bool) {
 	w := c.watch(l.ID)
-	receipts := step.FindAll[reliability.Receipt](objects)
-	for _, u := range step.FindAll[ledger.Usage](objects) {
+	for _, u := range e.entries {
 		if l.Refused != nil || l.Final {
 			break
 		}
@@ -62,7 +74,7 @@ func (c *Consumer) followAll(ctx *step.Context, l *Lease, objects []wire.AnyVeri
 		}
 		c.leases.Touch(l.ID)
 		var why *Objection
-		if why, later = c.follow(ctx, l, u, receipts); later {
+		if why, later = c.follow(ctx, l, u, e); later {
 			break
 		}
 		w.lacking = 0
@@ -76,7 +88,7 @@ func (c *Consumer) followAll(ctx *step.Context, l *Lease, objects []wire.AnyVeri
 }
 
 // follow checks one entry and takes it, if it need not be looked at later.
-func (c *Consumer) follow(ctx *step.Context, l *Lease, v wire.Verified[ledger.Usage], receipts []wire.Verified[reliability.Receipt]) (why *Objection, later bool) {
+func (c *Consumer) follow(ctx *step.Context, l *Lease, v wire.Verified[ledger.Usage], e evidence) (why *Objection, later bool) {
 	u, t := v.Value(), c.termsOf(l)
 	if u.Host != l.Host || u.Lease != l.ID || u.Terms != l.Terms {
 		return object(CodeTerms, "entry %d is under other terms", u.Seq), false
@@ -100,7 +112,7 @@ func (c *Consumer) follow(ctx *step.Context, l *Lease, v wire.Verified[ledger.Us
 	case u.Seq <= l.SignedSeq: // who signed has judged it
 		why = c.signedFor(l, u, v.Ref())
 	case u.Billable != 0 && (u.Basis == ledger.BasisMandate || u.Basis == ledger.BasisStorage):
-		why, later = c.witnessed(ctx, l, u, next.Meter.Owed(), receipts)
+		why, later = c.witnessed(ctx, l, u, next.Meter.Owed(), e)
 	case l.attends():
 		why, later = l.attended(u, ctx.Clock.Minute(ctx.Now-skew(ctx)))
 	default:
@@ -273,7 +285,7 @@ func (c *Consumer) fetchUsage(ctx *step.Context, l *Lease, w *watch, seq uint64)
 		return
 	}
 	w.usage = true
-	lease := l.ID
+	lease, from := l.ID, l.Place.Next
 	q := toHost(l.Host, step.OpUsage, step.UsageBody{Lease: lease, From: l.Place.Seq + 1, Minute: l.Place.Next})
 	c.ask(ctx, q, func(ctx *step.Context, r step.Response) {
 		w.usage = false
@@ -282,7 +294,7 @@ func (c *Consumer) fetchUsage(ctx *step.Context, l *Lease, w *watch, seq uint64)
 			return
 		}
 		before := l.Place.Seq
-		c.followAll(ctx, l, r.Objects)
+		c.followAll(ctx, l, shown(r.Objects, from))
 		if l.Place.Seq > before {
 			c.fetchUsage(ctx, l, w, seq)
 		}

@@ -167,7 +167,7 @@ func TestMinimumWaitsForWordOfTheEnd(t *testing.T) {
 	r.hosts[0].close()
 	r.step(func(ctx *step.Context) {
 		v := r.open(l.entries[len(l.entries)-1])
-		why, later := r.c.follow(ctx, r.c.leases.Get(order(1).Lease), v.(wire.Verified[ledger.Usage]), nil)
+		why, later := r.c.follow(ctx, r.c.leases.Get(order(1).Lease), v.(wire.Verified[ledger.Usage]), evidence{})
 		if why != nil || !later {
 			t.Errorf("objection %+v, later %v", why, later)
 		}

@@ -76,6 +76,7 @@ type lease struct {
 	Promise     wire.Object        `cbor:"71,keyasint"` // the reservation as the bank has signed it
 	Mute        bool               `cbor:"61,keyasint"` // nor a last word: its consumer did not tell what it holds
 	EntryLast   member.Minute      `cbor:"70,keyasint"` // last minute of Entry
+	Disputed    bool               `cbor:"80,keyasint"` // the bank does not believe what it claims, and it has ended
 	VouchedAt   member.Minute      `cbor:"63,keyasint"` // last minute of the entry that Voucher names; 0: there is none
 	Revoked     member.Minute      `cbor:"64,keyasint"` // last minute that its mandate pays; 0: it was not revoked
 	Dim         []member.Minute    `cbor:"65,keyasint"` // unobserved minutes of the last day

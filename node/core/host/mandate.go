@@ -270,7 +270,7 @@ func (h *Host) documents(l *lease, from uint64, minute member.Minute) []step.Spa
 	if l.RestSeq < from {
 		return spans
 	}
-	return append(spans, h.receiptsFor(l, minute, minute+entriesAtOnce)...)
+	return append(spans, h.receiptsFor(l, minute, minute+step.ReceiptsReach)...)
 }
 
 func (h *Host) receiptsFor(l *lease, first, end member.Minute) []step.Span {
@@ -283,7 +283,9 @@ func (h *Host) receiptsFor(l *lease, first, end member.Minute) []step.Span {
 }
 
 // claimable reports whether entries rest on receipts that no voucher names and the bank was not shown.
-func (l *lease) claimable() bool { return l.RestSeq > max(l.VouchedSeq, l.Claimed) && !l.Lost }
+func (l *lease) claimable() bool {
+	return l.RestSeq > max(l.VouchedSeq, l.Claimed) && !l.Lost && !l.Disputed
+}
 
 // What one claim holds: the entries of an hour, and the receipts of four.
 const (
@@ -323,7 +325,7 @@ func (h *Host) claim(ctx *step.Context, id wire.ID, l *lease, then func(*step.Co
 		case no:
 			delete(h.goals, id)
 			if l.Closing { // it does not wait for what the bank does not believe
-				l.RestSeq = 0
+				l.Disputed = true
 				h.touch(id)
 				h.promptly(id)
 			}

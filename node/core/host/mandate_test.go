@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"souk/market"
+	"souk/node/core/host"
 	"souk/node/core/step"
 	"souk/p2p/identity"
 	"souk/p2p/member"
@@ -114,4 +115,30 @@ func TestCommandsComeFromTheConsumerOrItsBank(t *testing.T) {
 	}
 	b.must(b.ask(operator, step.OpCommand, nil, stop))
 	b.must(b.ask(d.by, step.OpCommand, nil, stop)) // which comes by itself, later
+}
+
+// TestSettledLeaseStillShowsItsReceipts: the consumer may come back after all is paid.
+func TestSettledLeaseStillShowsItsReceipts(t *testing.T) {
+	b := open(t)
+	for _, w := range []string{"bank", "dave"} {
+		b.do([]string{"witness", w, "on"})
+	}
+	d := b.newDeal(wire.ID{1}, "alice", market.OnDemand, 600_000_000)
+	d.request.Minutes, d.request.OnEnd = 5, market.OnEndRemove
+	b.must(b.request(d))
+	b.must(b.accept(d))
+	b.must(b.give(d, []string{"panel=bank,dave"}))
+	b.to(noon + 5*member.Second)
+	b.up(d.id)
+	b.to(noon + 70*member.Second)
+	d.attends = false
+	b.to(noon + 30*60*member.Second)
+	if e := b.local(host.Earnings{}).Value.([]host.Earning); e[0].State != market.StateEnded || e[0].Settled == 0 || e[0].Settled != e[0].Owed {
+		t.Fatalf("it is not over: %+v", e)
+	}
+	r := b.ask(d.by, step.OpUsage, step.UsageBody{Lease: d.id, From: 1, Minute: b.charter.Clock().Minute(noon)})
+	b.must(r)
+	if len(r.Append) != 3 { // entries, and the receipts of two
+		t.Fatalf("%d spans of the store are shown", len(r.Append))
+	}
 }

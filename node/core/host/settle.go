@@ -113,7 +113,6 @@ func (h *Host) receipt(ctx *step.Context, id wire.ID, r step.Response) {
 	if l.Done {
 		l.Prior = billed{} // what is left is for the books
 		delete(h.goals, id)
-		h.grants.Delete(id)
 		h.specs.Delete(id)
 	}
 	h.touch(id)

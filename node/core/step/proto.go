@@ -230,6 +230,9 @@ type (
 	}
 )
 
+// ReceiptsReach is how many minutes from the one named in an AliveBody or UsageBody on the receipts in its answer are for.
+const ReceiptsReach = 64
+
 // MostEntries is how many entries of an account one answer has, and how many proofs: what a frame holds at their largest.
 const MostEntries = 100
 
