@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -130,15 +131,15 @@ func (m mandateValue) settled(p consumer.Proposal) mandateValue {
 	return m
 }
 
-// showAway says what happens when this node is off.
-func (e *env) showAway(p consumer.Proposal, m mandateValue) {
+// showAway says what happens when who is to sign is off.
+func (e *env) showAway(p consumer.Proposal, m mandateValue, who string) {
 	if m.off {
-		e.note("while this node is off the pod stops; with --mandate it would run on for what witnesses see, for a day at most")
+		e.note("while %s off the pod stops; with --mandate it would run on for what witnesses see, for a day at most", who)
 		return
 	}
 	most := p.AwayMost
 	if m.most > 0 {
 		most = m.most
 	}
-	e.note("while this node is off it runs on, for %d minutes and %s $ at most, on the host's word that it does: witnesses see only the host", p.AwayFor, money(most))
+	e.note("while %s off it runs on, for %s and %s $ at most, on the host's word that it does: witnesses see only the host", who, showSpan(time.Duration(p.AwayFor)*time.Second), money(most))
 }

@@ -136,8 +136,9 @@ func (f *runFlags) run(ctx context.Context, e *env, c *api.Client, args []string
 	away := f.mandate.settled(p)
 	if f.attendant != "" {
 		e.note("%s attends it and signs for its minutes, up to what is reserved, whether this node is on or off", f.attendant)
+		e.showAway(p, away, "both are")
 	} else {
-		e.showAway(p, away)
+		e.showAway(p, away, "this node is")
 	}
 	if p.BankKnown && p.Available < p.Reserve {
 		return step.Fail(step.ProblemFunds, "ask the operator to enter a deposit for this account, or take a smaller --budget", "the start sets %s $ aside, and %s $ are available", money(p.Reserve), money(p.Available))

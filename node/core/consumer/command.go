@@ -105,7 +105,7 @@ type Proposal struct {
 	Stopped     ledger.Rate      `json:"perHourStopped"`
 	Grace       uint16           `json:"graceSeconds"`
 	AwayMost    ledger.Amount    `json:"awayMost"`    // that a day without this node may cost, on a mandate
-	AwayFor     uint64           `json:"awayMinutes"` // minutes of such a day
+	AwayFor     int64            `json:"awaySeconds"` // length of such a day
 	AwayUsual   bool             `json:"awayUsual"`   // a mandate is what this market's users usually give
 	MostCost    ledger.Amount    `json:"mostCost"`
 	MostFor     string           `json:"mostFor"` // what bounds MostCost: budget, duration, or 24h

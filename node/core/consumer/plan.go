@@ -195,7 +195,7 @@ func propose(ctx *step.Context, p Plan, cand market.Candidate) (Proposal, error)
 	if p.Budget > 0 && (p.Minutes == 0 || p.Budget < pr.MostCost) {
 		pr.MostCost, pr.MostFor = p.Budget, "budget"
 	}
-	pr.AwayMost, pr.AwayFor, pr.AwayUsual = costOf(ctx, pr.PerHour, ledger.MaxUnattended), ledger.MaxUnattended, ctx.Charter.Testnet
+	pr.AwayMost, pr.AwayFor, pr.AwayUsual = costOf(ctx, pr.PerHour, ledger.MaxUnattended), ledger.MaxUnattended*ctx.Clock.Seconds(), ctx.Charter.Testnet
 	if p.Budget > 0 {
 		pr.AwayMost = min(pr.AwayMost, p.Budget)
 	}
