@@ -8,7 +8,7 @@ import (
 	"souk/p2p/wire"
 )
 
-// A Lodged is the bank's word that a consumer has left an order with it for a host that does not answer. No minute after its
+// A Lodged is the bank's word that a consumer has left an order with it for a host that does not carry it out. No minute after its
 // own is paid on a mandate that the order ends.
 type Lodged struct {
 	Operator identity.Address `cbor:"1,keyasint"`

@@ -520,8 +520,11 @@ func TestWithheldStopIsNotPaidFor(t *testing.T) {
 			if l.Minutes > before+2 || l.Bill.Last > at+1 {
 				t.Errorf("%T, refused %v: %d minutes were signed for before, %d after, the last %d after the order", cmd(run.Lease), refuses, before, l.Minutes, l.Bill.Last-at)
 			}
-			if _, removes := cmd(run.Lease).(Remove); removes && !refuses && r.bank.closed != 1 {
-				t.Errorf("%d times closed at the bank, want once", r.bank.closed)
+			if _, removes := cmd(run.Lease).(Remove); removes && r.bank.closed != 1 {
+				t.Errorf("refused %v: %d times closed at the bank, want once", refuses, r.bank.closed)
+			}
+			if len(r.bank.lodged) != 1 {
+				t.Errorf("%T, refused %v: %d orders lodged with the bank, want it once", cmd(run.Lease), refuses, len(r.bank.lodged))
 			}
 		}
 	}

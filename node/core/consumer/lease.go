@@ -118,6 +118,7 @@ type watch struct {
 	handed   identity.Hash // of what the attendant has confirmed
 	handNext member.Time   // when it is told again all the same
 	lacking  uint8         // answers in a row without the receipts that the next entry rests on
+	vain     uint64        // the newest command that the bank did not take
 	waiters  []waiter
 }
 

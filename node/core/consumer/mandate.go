@@ -226,8 +226,11 @@ func (c *Consumer) endTrust(l *Lease, last member.Minute) {
 	}
 }
 
-// lodge leaves an order with the bank whose host does not answer: the bank passes it on, and pays no minute after it on a
-// mandate that it ends. Users who wait are told once the bank has answered, or has not.
+// lodged reports whether the bank has had its say on a lease's pending order.
+func (w *watch) lodged(l *Lease) bool { return l.LodgedSeq == l.Pending.Seq || w.vain == l.Pending.Seq }
+
+// lodge leaves an order with the bank whose host does not answer, or will not have it: the bank passes it on, and pays no minute
+// after it on a mandate that it ends. Users who wait are told once the bank has answered, or has not.
 func (c *Consumer) lodge(ctx *step.Context, l *Lease, w *watch) {
 	p := l.Pending
 	tell := func(ctx *step.Context, l *Lease) {
@@ -236,7 +239,7 @@ func (c *Consumer) lodge(ctx *step.Context, l *Lease, w *watch) {
 		}
 		w.waiters = nil
 	}
-	if p.Order == market.CommandStart || l.LodgedSeq == p.Seq || w.lodging.busy || ctx.Now < w.lodging.next {
+	if p.Order == market.CommandStart || w.lodged(l) || w.lodging.busy || ctx.Now < w.lodging.next {
 		if !w.lodging.busy {
 			tell(ctx, l)
 		}
@@ -250,6 +253,9 @@ func (c *Consumer) lodge(ctx *step.Context, l *Lease, w *watch) {
 			return
 		}
 		w.lodging.failed(ctx.Now, member.Second, 4*ctx.Clock.Slot)
+		if r.Err != nil && no(r.Err) {
+			w.vain = seq
+		}
 		v, ok := step.Find[market.Lodged](r.Objects)
 		if s := v.Value(); r.Err == nil && ok && s.Operator == l.Bank && s.Lease == lease && s.Seq == seq && seq > l.LodgedSeq {
 			l.Lodged, l.LodgedSeq = v.Object(), seq
@@ -258,7 +264,7 @@ func (c *Consumer) lodge(ctx *step.Context, l *Lease, w *watch) {
 				l.KeepUntil = s.Minute
 			}
 			c.leases.Touch(lease)
-			ctx.Notify("lease.lodged", lease, fmt.Sprintf("%s: %s does not answer; the bank has the order (%s) and pays nothing on a mandate after this minute",
+			ctx.Notify("lease.lodged", lease, fmt.Sprintf("%s: %s does not carry it out; the bank has the order (%s) and pays nothing on a mandate after this minute",
 				c.nameOf(l), c.hostName(l.Host), order))
 		}
 		tell(ctx, l)

@@ -172,6 +172,77 @@ func TestWhoObjectsRevokes(t *testing.T) {
 	}
 }
 
+// TestOrdersThatAHostOnlyTakesReachTheBank: it says that it has carried out a stop, bills on, and says the same of the revocation. The bank
+// would pay it on the mandate.
+func TestOrdersThatAHostOnlyTakesReachTheBank(t *testing.T) {
+	r := newRig(t)
+	run, h := entrusted(r, 0)
+	if _, err := r.do(Stop{run.Lease}); err != nil {
+		t.Fatal(err)
+	}
+	l := h.leases[run.Lease]
+	l.stopAt, l.state = 0, market.StateRunning
+	at := r.minute()
+	r.pass(5)
+	if n := len(r.bank.lodged); n != 1 || r.bank.lodged[0].Order != market.CommandRevoke || r.bank.lodged[0].Minute > at+3 {
+		t.Fatalf("lodged %+v", r.bank.lodged)
+	}
+	if v := r.view(run.Lease); v.Refused == nil || v.Refused.Code != CodeStopped || v.Away != nil {
+		t.Fatalf("refused %+v, mandate %+v", v.Refused, v.Away)
+	}
+	mustDo(t, r, Remove{run.Lease})
+	l.state, l.endAt = market.StateRunning, 0
+	r.pass(20)
+	if r.bank.closed != 1 {
+		t.Errorf("%d times closed at the bank, want once", r.bank.closed)
+	}
+}
+
+// TestRefusedRevocationIsForTheBank: it ends there what a host does not want to hear of, and is not signed again and again.
+func TestRefusedRevocationIsForTheBank(t *testing.T) {
+	for name, no := range map[string]*step.Refusal{"it takes it": nil, "it does not": step.Refuse(step.RefuseUnknown, "no such lease")} {
+		r := newRig(t)
+		run, h := entrusted(r, 0)
+		h.refuse[step.OpCommand] = step.Refuse(step.RefuseState, "not now")
+		r.bank.unwilling = no
+		h.tamper = func(u *ledger.Usage) {
+			if u.Status == ledger.StatusRunning {
+				u.Numerator += 3600
+			}
+		}
+		r.pass(10)
+		if v := r.view(run.Lease); v.Refused == nil || v.Away != nil || (len(r.bank.lodged) == 1) != (no == nil) {
+			t.Errorf("%s: refused %+v, mandate %+v, lodged %+v", name, v.Refused, v.Away, r.bank.lodged)
+		}
+		if n := r.c.leases.Get(run.Lease).Commands; n != 1 {
+			t.Errorf("%s: %d commands signed, want one", name, n)
+		}
+	}
+}
+
+// TestStopRefusedLateIsOfTheMinuteOfItsOrder: a host that could not be reached for a while refuses what the bank has had all the time.
+func TestStopRefusedLateIsOfTheMinuteOfItsOrder(t *testing.T) {
+	r := newRig(t)
+	run, h := entrusted(r, 0)
+	at, before := r.minute(), r.c.leases.Get(run.Lease).Minutes
+	r.lose = func(s step.Send) bool { return s.To == h.self }
+	if _, err := r.do(Stop{run.Lease}); err != nil {
+		t.Fatal(err)
+	}
+	h.refuse[step.OpCommand] = step.Refuse(step.RefuseState, "not now")
+	h.blind = map[member.Minute]bool{}
+	for m := range member.Minute(20) {
+		h.blind[at+m] = true
+	}
+	r.pass(5)
+	r.lose = nil
+	r.pass(10)
+	l := r.c.leases.Get(run.Lease)
+	if l.Minutes > before+2 || l.Bill.Last > at+1 || l.Pending != nil {
+		t.Errorf("%d minutes were signed for before, %d after, the last %d after the order; pending %+v", before, l.Minutes, l.Bill.Last-at, l.Pending)
+	}
+}
+
 func TestMandateIsRenewedAsItIsUsedUp(t *testing.T) {
 	r := newRig(t)
 	run, h := entrusted(r, 200_000_000) // about seventeen minutes

@@ -404,15 +404,16 @@ func (h *fakeHost) closeMinute(id wire.ID, l *fakeLease) bool {
 
 // A fakeBank sets aside and releases.
 type fakeBank struct {
-	r      *rig
-	self   identity.Address
-	holds  map[wire.ID]*fakeHold // by reservation
-	funds  ledger.Amount
-	down   bool
-	meddle func(*ledger.Reservation)
-	closed int
-	lodged []market.Command
-	shown  ledger.Voucher // with a question for more
+	r         *rig
+	self      identity.Address
+	holds     map[wire.ID]*fakeHold // by reservation
+	funds     ledger.Amount
+	down      bool
+	meddle    func(*ledger.Reservation)
+	closed    int
+	lodged    []market.Command
+	unwilling *step.Refusal  // to take orders for hosts
+	shown     ledger.Voucher // with a question for more
 }
 
 type fakeHold struct {
@@ -492,6 +493,9 @@ func (b *fakeBank) serve(s step.Send) ([]wire.Object, any, *step.Refusal) {
 		h.open = false
 		return nil, nil, nil
 	case step.OpLodge:
+		if b.unwilling != nil {
+			return nil, nil, b.unwilling
+		}
 		q := decode[market.Command](b.r, s.Frame.Objects[0])
 		b.lodged = append(b.lodged, q)
 		return []wire.Object{b.r.seal(b.self, market.Lodged{Operator: b.self, Lease: q.Lease, Seq: q.Seq, Command: s.Frame.Objects[0].Ref(b.r.market),

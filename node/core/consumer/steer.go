@@ -152,17 +152,12 @@ func (c *Consumer) tickCommand(ctx *step.Context, l *Lease, w *watch, wake *alar
 		}
 	}
 	w.waiters = keep
-	if l.Pending == nil {
-		return
+	if at := l.endBy(ctx); at != 0 && ctx.Now < at {
+		wake.at(at)
+	} else if at != 0 {
+		c.closeLease(ctx, l)
 	}
-	if l.Pending.Order == market.CommandRemove && l.Close.IsZero() {
-		if at := l.Pending.At + span(ctx, goneAfter); ctx.Now < at { // whether it is silent or only hears no orders
-			wake.at(at)
-		} else {
-			c.closeLease(ctx, l)
-		}
-	}
-	if !w.order.due(ctx.Now, wake) {
+	if l.Pending == nil || !w.order.due(ctx.Now, wake) {
 		return
 	}
 	w.order.busy = true
@@ -171,6 +166,20 @@ func (c *Consumer) tickCommand(ctx *step.Context, l *Lease, w *watch, wake *alar
 		return
 	}
 	c.sendCommand(ctx, l, w)
+}
+
+// endBy is when this node closes a lease that it wants removed, unless its host has ended it by then: whether that is silent, hears
+// no orders, refuses this one, or has said that it is carried out. 0: it need not.
+func (l *Lease) endBy(ctx *step.Context) member.Time {
+	switch {
+	case l.Desire != market.DesireEnd || !l.Close.IsZero() || l.Final:
+		return 0
+	case l.Pending != nil && l.Pending.Order == market.CommandRemove:
+		return l.Pending.At + span(ctx, goneAfter)
+	case l.StopMinute > 0:
+		return ctx.Clock.Tick(l.StopMinute) + span(ctx, goneAfter)
+	}
+	return 0
 }
 
 // later tells a user that a command is kept.
@@ -236,10 +245,15 @@ func (c *Consumer) sendCommand(ctx *step.Context, l *Lease, w *watch) {
 			return
 		}
 		w.order.busy = false
-		switch {
-		case r.Err == nil:
+		if r.Err == nil {
 			c.heard(ctx, l, w)
+		}
+		switch {
+		case r.Err == nil && (l.Refused == nil || l.Pending.Order != market.CommandRevoke || w.lodged(l)):
 			c.carriedOut(ctx, l, w, seq)
+		case r.Err == nil: // a host that this node has fallen out with may say so to it, and not to the bank
+			w.order.failed(ctx.Now, member.Second, ctx.Clock.Slot)
+			c.lodge(ctx, l, w)
 		case !no(r.Err):
 			w.order.failed(ctx.Now, member.Second, max(ctx.Clock.Slot, 30*member.Second))
 			c.lodge(ctx, l, w)
@@ -254,6 +268,17 @@ func (c *Consumer) sendCommand(ctx *step.Context, l *Lease, w *watch) {
 			// It wants what it has only now counted paid first: ask for the entries, sign, and order again.
 			w.order.failed(ctx.Now, member.Second, ctx.Clock.Slot)
 			w.alive = 0
+		case l.Pending.Order == market.CommandRemove, l.Pending.Order != market.CommandStart && !w.lodged(l):
+			// Nor is one believed that says there is nothing to end, before the bank has heard of it. A removal stays until this node
+			// closes the lease.
+			for _, u := range w.waiters {
+				ctx.Answer(u.id, nil, step.FromFailure(r.Err, c.hostName(l.Host)))
+			}
+			w.waiters = nil
+			w.order.failed(ctx.Now, member.Second, ctx.Clock.Slot)
+			c.lodge(ctx, l, w)
+		case l.Pending.Order == market.CommandRevoke: // for the bank it is
+			c.carriedOut(ctx, l, w, seq)
 		default:
 			c.dropCommand(ctx, l, w, step.FromFailure(r.Err, c.hostName(l.Host)))
 		}
@@ -289,7 +314,7 @@ func (c *Consumer) carriedOut(ctx *step.Context, l *Lease, w *watch, seq uint64)
 
 // dropCommand is when the host or the bank says no to one.
 func (c *Consumer) dropCommand(ctx *step.Context, l *Lease, w *watch, p *step.Problem) {
-	order := l.Pending.Order
+	was, order := l.Pending, l.Pending.Order
 	l.Pending = nil
 	switch order {
 	case market.CommandStart:
@@ -297,7 +322,10 @@ func (c *Consumer) dropCommand(ctx *step.Context, l *Lease, w *watch, p *step.Pr
 		l.Orders -= min(l.Orders, 1)
 		l.Ordered--
 	case market.CommandStop, market.CommandRemove:
-		l.StopMinute = ctx.Clock.Minute(ctx.Now + skew(ctx)) // it may say no, and knows all the same
+		l.StopMinute = ctx.Clock.Minute(was.At + skew(ctx)) // it may say no, and knows all the same
+		if l.LodgedSeq == was.Seq {
+			l.StopMinute = max(l.StopMinute, l.RunUntil)
+		}
 	}
 	c.leases.Touch(l.ID)
 	if len(w.waiters) == 0 {

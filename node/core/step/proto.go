@@ -65,7 +65,7 @@ const (
 	OpPayout   Op = 49 // PayoutRequest → PayoutReceipt: how it stands; asking again is how to find out
 	OpTransfer Op = 50 // Transfer → TransferReceipt
 	OpClaim    Op = 52 // Terms, Cert, [Mandate], [Voucher], Usage…, Receipt…; body ClaimBody → SettleReceipt, Reservation; body ClaimAnswer
-	OpLodge    Op = 53 // Command → Lodged: for a host that does not answer
+	OpLodge    Op = 53 // Command → Lodged: for a host that does not carry it out
 	OpLimit    Op = 51 // [Limit] → body ledger.Ceiling: the asker's limits, after its own has been set
 
 	OpCheckpoint  Op = 60 // → Checkpoint: the newest, of now if anything has happened and a minute has passed
