@@ -253,8 +253,12 @@ func (h *Host) forget(ctx *step.Context) {
 // unobserved are the minutes of a day that nobody attended and not enough witnesses saw, of which there may be so many.
 const mostUnobserved = 60
 
-// dim notes an unobserved minute, and reports whether it is one too many for a day.
+// dim notes an unobserved minute, once, and reports whether it is one too many for a day. A minute that closes so while an earlier
+// voucher is overdue is looked at twice.
 func (l *lease) dim(m member.Minute) bool {
+	if slices.Contains(l.Dim, m) {
+		return false
+	}
 	l.Dim = slices.DeleteFunc(l.Dim, func(old member.Minute) bool { return old+ledger.MaxUnattended <= m })
 	if len(l.Dim) >= mostUnobserved {
 		return true
