@@ -1,5 +1,6 @@
 // Package witness is what a node does to bear witness for hosts of its market: it asks a host that wants it, once a minute, at
-// a second that the host cannot foresee, and gives it a receipt at once for its answer.
+// a second that the host cannot foresee, and gives it a receipt at once for its answer. It is the host that numbers minutes: one whose
+// minutes begin at another time than this node's is asked twice, so that each of them has a question in it.
 //
 // A host asks for witnesses where somebody may have to be paid on their word: a consumer's mandate names them, or a stopped
 // pod's storage goes on while its consumer is away. Witnesses that are drawn for every host of a market are not built yet.
@@ -47,7 +48,9 @@ type Witness struct {
 type watched struct {
 	until member.Minute
 	next  member.Time // of the next question; 0: none more in this minute
+	again member.Time // of a second one in this minute; 0: none
 	tries int
+	apart bool // its minutes do not begin with this node's
 }
 
 // New is a witness that nobody has asked. withheld names the hosts that get no receipt now.
@@ -80,11 +83,19 @@ func (w *Witness) Request(ctx *step.Context, r step.Request) bool {
 }
 
 // plan draws the second of this minute at which a host is asked: after the first tenth of it, and early enough for the receipt
-// to be there in time.
+// to be there in time. One whose clock is another is asked in the first half of a minute and in the second: its own minutes
+// begin somewhere between, and one question a minute may fall twice into one of them and never into the next.
 func (w *Witness) plan(ctx *step.Context, host identity.Address, h *watched) {
 	slot, tick := ctx.Clock.Slot, ctx.Clock.Tick(ctx.Minute())
-	at := tick + slot/10 + member.Time(w.draw(ctx, host, "second")%uint64(slot*6/10))
-	h.next, h.tries = max(at, ctx.Now), 0
+	at := func(from, span member.Time) member.Time {
+		return max(ctx.Now, tick+from+member.Time(w.draw(ctx, host, "second")%uint64(span)))
+	}
+	h.next, h.again, h.tries = 0, 0, 0
+	if h.apart {
+		h.next, h.again = at(slot/10, slot*3/10), at(slot*6/10, slot*3/10)
+	} else {
+		h.next = at(slot/10, slot*6/10)
+	}
 	w.soon(h.next)
 }
 
@@ -121,10 +132,15 @@ func (w *Witness) Tick(ctx *step.Context) member.Time {
 		case m != w.minute:
 			w.plan(ctx, host, h)
 		}
-		if h.next != 0 && ctx.Now >= h.next {
+		switch {
+		case h.again != 0 && ctx.Now >= h.again:
+			h.again, h.tries = 0, 0
+			w.ask(ctx, host, h)
+		case h.next != 0 && ctx.Now >= h.next:
 			w.ask(ctx, host, h)
 		}
 		w.soon(h.next)
+		w.soon(h.again)
 	}
 	w.minute = m
 	return w.wake
@@ -150,6 +166,7 @@ func (w *Witness) ask(ctx *step.Context, host identity.Address, h *watched) {
 			return
 		}
 		if p := v.Value(); p.Host == host && p.Witness == ctx.Self && p.Nonce == nonce && p.Minute+1 >= ctx.Minute() && p.Minute <= ctx.Minute()+1 {
+			h.apart = h.apart || p.Minute != ctx.Minute()
 			w.attest(ctx, v)
 		}
 	}

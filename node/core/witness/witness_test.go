@@ -198,3 +198,33 @@ func TestSilentHostIsAskedSometimesAndThenForgotten(t *testing.T) {
 		t.Error("a host that wants no witness is still watched")
 	}
 }
+
+// A host whose clock is off by less than the market's skew is seen in each of its own minutes, once this node knows.
+func TestMinutesOfAHostWithAnotherClockAreAllSeen(t *testing.T) {
+	for _, off := range []member.Time{-29 * member.Second, -15 * member.Second, 7 * member.Second, 15 * member.Second, 29 * member.Second} {
+		r := newRig(t, market)
+		r.watch(host)
+		clock := member.Clock{Slot: 60 * member.Second}
+		asked := 0
+		answer := func(s step.Send) *step.Response {
+			asked++
+			return r.present(func(p *reliability.Presence) { p.Minute = clock.Minute(r.now + off) })(s)
+		}
+		r.pass(20, answer)
+		r.watch(host)
+		asked = 0
+		first := clock.Minute(r.now+off) + 1
+		seen := map[member.Minute]bool{}
+		for _, c := range r.pass(50, answer) {
+			seen[c.Minute] = true
+		}
+		for m := first; m < first+48; m++ {
+			if !seen[m] {
+				t.Errorf("clock off by %v: minute %d of %d has no receipt", off.Span(), m-first, len(seen))
+			}
+		}
+		if asked > 2*51 {
+			t.Errorf("clock off by %v: asked %d times in 50 minutes", off.Span(), asked)
+		}
+	}
+}
