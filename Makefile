@@ -32,7 +32,7 @@ lint: ## gofmt, vet, the rules of cmd/tidy, and the linters that go.mod names
 	done
 
 sim: ## simulated markets, with cheats and without: make sim SEEDS=1000
-	$(in) go test ./simnet -run '^(TestSeeds|TestCheatsOneByOne|TestCheatsTogether|TestBankGoneForThirtyHours)$$' -count=1 -timeout 0 -v -seeds=$(SEEDS)
+	$(in) go test ./simnet -run '^(TestSeeds|TestCheatsOneByOne|TestCheatsTogether|TestBankGoneForThirtyHours|TestSilenceUnderAMandate|TestMandateEndsAfterADay)$$' -count=1 -timeout 0 -v -seeds=$(SEEDS)
 
 torture: ## crash points, power cuts, flipped bits, full disks, old backups: long campaigns, a line of figures each
 	@.ci/setup test

@@ -229,9 +229,14 @@ func (b *buyer) wish() consumer.Run {
 	if r.chance(0.3) {
 		run.OnEnd = market.OnEndRemove
 	}
-	if run.Away.Off = r.chance(0.4); len(b.n.w.rogues) > 0 {
-		run.Away.Off = true // what mandates add to cheats is not played yet: see Cheat
-	} else if other := b.n.w.buyers[r.IntN(len(b.n.w.buyers))]; r.chance(0.3) && other != b {
+	run.Away.Off = r.chance(0.4)
+	if b.n.rogue != nil && b.n.rogue.cheat == CheatSilentUnseen {
+		run.Away = b.n.rogue.away()
+	}
+	if len(b.n.w.rogues) > 0 {
+		return run // what attendants add to cheats is not played yet
+	}
+	if other := b.n.w.buyers[r.IntN(len(b.n.w.buyers))]; r.chance(0.3) && other != b {
 		run.Attendant = other.n.addr.String()
 	}
 	return run

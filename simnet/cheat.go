@@ -16,10 +16,9 @@ import (
 // that everybody runs; the cheat stands around it: what goes in is lost or made up, what comes out is kept back.
 type Cheat uint8
 
-// The cheats. What a mandate adds to them, a consumer that is silent while its witnesses are out and a stop that is withheld
-// while a mandate pays, belongs here as two more rows of cheats: the behaviours are those of CheatSilent and CheatWithheldStop,
-// with an outage of the witnesses beside the first and the command lodged with the bank beside the second, and the claim of
-// both is the mandate's cap.
+// The cheats. Honest consumers give mandates in worlds with cheats as in others. CheatSilentUnseen always gives one: it falls silent
+// while the witnesses of its host are out. What CheatMandateStop adds to CheatWithheldStop is that the host also refuses orders,
+// or says that it has carried them out, and bills on.
 const (
 	CheatNoVoucher Cheat = iota + 1
 	CheatSilent
@@ -36,6 +35,8 @@ const (
 	CheatClockHost
 	CheatClockBank
 	CheatBankGone
+	CheatSilentUnseen
+	CheatMandateStop
 	cheatsEnd
 )
 
@@ -70,6 +71,8 @@ var cheats = [cheatsEnd]struct {
 	CheatClockHost:     {"clock-jump-host", partHost, true},
 	CheatClockBank:     {"clock-jump-bank", partBank, true},
 	CheatBankGone:      {"bank-gone", partBank, false},
+	CheatSilentUnseen:  {"silent-under-mandate", partConsumer, true},
+	CheatMandateStop:   {"stop-withheld-under-mandate", partHost, true},
 }
 
 // String is what the cheat is called.
@@ -166,15 +169,16 @@ type rogue struct {
 	n     *node
 	rnd   lots
 
-	mute func(s *step.Send) bool                          // its core's question does not leave
-	deaf func(proto step.Protocol, f wire.Frame) bool     // a question does not reach its core
-	hush func(to *node, f wire.Frame, r *step.Reply) bool // an answer does not leave
-	run  func(c *container)                               // a container of its machine has started
-	act  func(b *buyer)                                   // what its user does, in place of what users do
-	mood bool                                             // whether it cheats now, where it does so at times
-	veil bool                                             // it keeps back that it sees its pod run
-	odd  map[wire.ID]bool                                 // leases that it treats so
-	past map[wire.ID]member.Time                          // until when, or since when
+	mute func(s *step.Send) bool                             // its core's question does not leave
+	deaf func(proto step.Protocol, f wire.Frame) bool        // a question does not reach its core
+	deny func(proto step.Protocol, f wire.Frame) *step.Reply // what is answered in its place; nil: let it
+	hush func(to *node, f wire.Frame, r *step.Reply) bool    // an answer does not leave
+	run  func(c *container)                                  // a container of its machine has started
+	act  func(b *buyer)                                      // what its user does, in place of what users do
+	mood bool                                                // whether it cheats now, where it does so at times
+	veil bool                                                // it keeps back that it sees its pod run
+	odd  map[wire.ID]bool                                    // leases that it treats so
+	past map[wire.ID]member.Time                             // until when, or since when
 }
 
 // crooked reports whether a node cheats of its own will.
@@ -218,7 +222,7 @@ func (r *rogue) begin() {
 	switch r.cheat {
 	case CheatNoVoucher:
 		r.noVoucher()
-	case CheatSilent, CheatSilentCut:
+	case CheatSilent, CheatSilentCut, CheatSilentUnseen:
 		r.silent()
 	case CheatLoop:
 		r.loop()
@@ -230,7 +234,7 @@ func (r *rogue) begin() {
 		r.meddle()
 	case CheatEarlyKill:
 		r.earlyKill()
-	case CheatWithheldStop:
+	case CheatWithheldStop, CheatMandateStop:
 		r.withholdStop()
 	case CheatForge:
 		r.forgeUsage()

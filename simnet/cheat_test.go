@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"souk/ledger"
 	"souk/p2p/member"
 )
 
@@ -110,6 +111,44 @@ func TestSilenceOfOneIsNotTakenForACut(t *testing.T) {
 		}
 		if r.Minutes["unreachable"] != 0 || r.Cheats[0].Tried == 0 {
 			t.Errorf("seed %d: %d minutes are unreachable; the consumer was silent %d times", seed, r.Minutes["unreachable"], r.Cheats[0].Tried)
+		}
+	}
+}
+
+// A pod whose consumer is silent and whose host no witness sees, though others do, runs for an hour and no longer; what witnesses see
+// is paid.
+func TestSilenceUnderAMandate(t *testing.T) {
+	longest, mandated := time.Duration(0), int64(0)
+	for _, seed := range seeds(t, 3) {
+		r, err := Run(Options{Hosts: 2, Consumers: 2, Hours: 3, Seed: seed, Cheats: []Cheat{CheatSilentUnseen}})
+		if err != nil {
+			t.Error(headline(err))
+			continue
+		}
+		t.Logf("seed %d in %v: minutes %v, %d mandated, %+v", seed, r.Wall.Round(time.Millisecond), r.Minutes, r.Mandated, r.Cheats)
+		if n := r.Minutes["unreachable"]; n != 0 {
+			t.Errorf("seed %d: %d minutes are unreachable; the host was heard all the time", seed, n)
+		}
+		longest, mandated = max(longest, r.Cheats[0].Worst), mandated+r.Mandated
+	}
+	if longest < (mostUnseen+1)*time.Minute || longest > (mostUnseen+2)*time.Minute || mandated == 0 {
+		t.Errorf("a pod ran unseen for %v at most, want 61 minutes and the moment after; %d minutes were mandated", longest, mandated)
+	}
+}
+
+// A mandate pays for a day without a voucher; then the pod stops. The last minutes before the silence may be attended and not vouched
+// for.
+func TestMandateEndsAfterADay(t *testing.T) {
+	for _, seed := range seeds(t, 1) {
+		r, err := Run(Options{Hosts: 2, Consumers: 2, Hours: 26, Seed: seed, Cheats: []Cheat{CheatSilentUnseen}})
+		if err != nil {
+			t.Error(headline(err))
+			continue
+		}
+		dark := r.Minutes["unobserved"]
+		t.Logf("seed %d in %v: minutes %v, %d mandated, %+v", seed, r.Wall.Round(time.Millisecond), r.Minutes, r.Mandated, r.Cheats)
+		if sum := r.Mandated + dark; sum < ledger.MaxUnattended-5 || sum > ledger.MaxUnattended || dark == 0 || r.Minutes["unattended"] == 0 {
+			t.Errorf("seed %d: %d minutes were mandated and %d unobserved, want a day of both, and then one unattended", seed, r.Mandated, dark)
 		}
 	}
 }

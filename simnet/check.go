@@ -146,6 +146,7 @@ func (c *checker) settled(n *node, id wire.ID) {
 	case h.Settled > max(c.vouched[id], claimed):
 		c.w.broken(n, "L4", "reservation %s has settled %s; its consumer signed for %s, and its host claimed %s", id.Short(), h.Settled.Text(), c.vouched[id].Text(), claimed.Text())
 	}
+	c.claims.charged(n, h)
 	if a := b.Account(h.Reservation.Consumer); a.Available < 0 || a.Reserved < 0 {
 		c.w.broken(n, "L2", "account %v: %+v", a.Address, a)
 	}
@@ -168,6 +169,8 @@ func (c *checker) durable(n *node, out *step.Out) {
 			c.accepted(n, r)
 		case table.Voucher:
 			c.signed(n, r)
+		case table.Receipt:
+			c.claims.hears(n, r)
 		case table.BankEntry:
 			c.banked(n, r)
 		case table.Node:
@@ -456,7 +459,7 @@ func (c *checker) endedOne(n *node, t host.Tally, closed bool) {
 			t.Owed.Text(), t.Vouched.Text(), t.Settled.Text())
 	case c.crooked(t.Lease):
 		if m, tooMany := c.claims.unpaid(t); tooMany {
-			c.w.broken(n, "L7", "the host of lease %s is left with %d billed minutes that nobody pays", t.Lease.Short(), m)
+			c.w.broken(n, "L7", "the host of lease %s is left with %d billed minutes that nobody pays; %d of all no witness saw", t.Lease.Short(), m, c.claims.dark(c.claims.lives[t.Lease]))
 		}
 	case t.Owed-t.Settled > t.Minute:
 		c.w.broken(n, "L7", "the host of lease %s is owed %s and was paid %s; a minute costs %s", t.Lease.Short(), t.Owed.Text(), t.Settled.Text(), t.Minute.Text())

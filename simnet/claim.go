@@ -26,6 +26,9 @@ import (
 //	consumer  one minimum at most for each start that it ordered
 //	consumer  no more full minutes of a start than went by on the world's clock, but for what clocks may differ by
 //	both      while the bank is gone a funded pod runs on, until what is reserved for it comes to its end, and no longer
+//	consumer  on a mandate nothing is paid but minutes that more than half of its witnesses saw, none after the one in which the
+//	          bank got an order that ends it, and in all no more than it allows (RULES §6, S8)
+//	host      under a mandate a pod that nobody attends and no witness sees runs for an hour of a day at most, unpaid
 //	consumer  no volume is forfeit before its time has gone by on the world's clock
 type claims struct {
 	w       *world
@@ -34,8 +37,10 @@ type claims struct {
 	vain    map[pair]*streak     // starts that came to nothing
 	settled map[pair]member.Time // when the consumer last signed a voucher
 	dropped map[pair]*streak     // holds that ran out
-	held    map[wire.ID]holding
+	holding map[wire.ID]holding
 	notices map[identity.Address]member.Time // when the bank first told of the shortage that lasts
+	signed  map[sighting]bool                // receipts that have left a witness
+	held    map[sighting]bool                // and that a host has
 	gone    bool                             // the bank is
 	caps    map[wire.ID]ledger.Amount        // by lease, when the bank went
 	left    member.Time                      // when it went
@@ -65,6 +70,10 @@ type life struct {
 	minimums       int
 	billed         map[identity.Hash]int64 // by start: running minutes that the consumer has taken
 	before         bool                    // its first start was ordered by the terms
+	first          member.Minute           // of its chain
+	mandates       []given
+	lodged         []member.Minute // in which the bank got orders
+	charged        ledger.Amount   // by the bank, when that was last checked
 }
 
 // An ordered is a command of a consumer, when it first left.
@@ -76,8 +85,8 @@ type ordered struct {
 
 func newClaims(w *world) *claims {
 	return &claims{
-		w: w, lives: map[wire.ID]*life{}, vain: map[pair]*streak{}, settled: map[pair]member.Time{}, dropped: map[pair]*streak{}, held: map[wire.ID]holding{},
-		notices: map[identity.Address]member.Time{},
+		w: w, lives: map[wire.ID]*life{}, vain: map[pair]*streak{}, settled: map[pair]member.Time{}, dropped: map[pair]*streak{}, holding: map[wire.ID]holding{},
+		notices: map[identity.Address]member.Time{}, signed: map[sighting]bool{}, held: map[sighting]bool{},
 	}
 }
 
@@ -110,11 +119,11 @@ func (c *claims) logged(n *node, e market.LogEntry) {
 	case market.EntryHold:
 		c.holds(n, e)
 	case market.EntryExpire, market.EntryNoLease:
-		h, ok := c.held[e.Lease]
+		h, ok := c.holding[e.Lease]
 		if !ok {
 			return
 		}
-		delete(c.held, e.Lease)
+		delete(c.holding, e.Lease)
 		tally(c.w.byAddr[h.who], CheatAbandon).Held += ((now - h.since) * member.Time(h.gpus)).Span()
 		free := 0
 		if e.Entry == market.EntryNoLease {
@@ -122,7 +131,7 @@ func (c *claims) logged(n *node, e market.LogEntry) {
 		}
 		streakOf(c.dropped, pair{n.addr, h.who}).add(now, free)
 	case market.EntryCert:
-		delete(c.held, e.Lease)
+		delete(c.holding, e.Lease)
 		t, _, ok := n.core.Host().Contract(e.Lease)
 		if !ok {
 			return
@@ -167,7 +176,7 @@ func (c *claims) holds(n *node, e market.LogEntry) {
 			c.w.broken(n, "B7", "%s holds GPUs again after %d holds that came to nothing; it was to wait for another %v", o.name, s.count, (s.until - c.w.now).Span())
 		}
 		c.waits(n, o)
-		c.held[e.Lease] = holding{o.addr, c.w.now, int(e.Count)}
+		c.holding[e.Lease] = holding{o.addr, c.w.now, int(e.Count)}
 	}
 }
 
@@ -193,6 +202,12 @@ func (c *claims) used(n *node, u ledger.Usage, owed ledger.Amount) {
 	for m := u.First; m <= u.Last(); m++ {
 		l.closed[m] = u
 	}
+	if l.first == 0 {
+		l.first = u.First
+	}
+	if u.Status == ledger.StatusUnobserved {
+		c.unseen(n, l, u)
+	}
 	if u.Billable != 0 && u.Status != ledger.StatusStopped {
 		l.bills = append(l.bills, debt{owed, u.Status == ledger.StatusMinimum})
 	}
@@ -208,8 +223,9 @@ type debt struct {
 }
 
 // unpaid reports whether a host has billed more minutes than it may be left with unpaid: one, or two where one is the minimum of
-// a start that another followed in the same minute, both of which together ran for less than two. Storage is beside that: it
-// is paid on receipts, if at all.
+// a start that another followed in the same minute, both of which together ran for less than two; and under a mandate those few
+// of a day that its consumer attended, nobody signed for, and too few witnesses saw (RULES §6, lines 2 and 3: the pod runs on).
+// Storage is beside that: it is paid on receipts, if at all.
 func (c *claims) unpaid(t host.Tally) (minutes int, tooMany bool) {
 	l := c.lives[t.Lease]
 	full := 0
@@ -222,7 +238,8 @@ func (c *claims) unpaid(t host.Tally) (minutes int, tooMany bool) {
 		}
 	}
 	// A voucher that is due in the minute of the host's start may be late: who brings it has to find the host again.
-	return minutes, full > 1+l.boots || minutes > 2+l.boots
+	more := l.boots + c.dark(l)
+	return minutes, full > 1+more || minutes > 2+more
 }
 
 // accepted takes an entry that a consumer will pay.
@@ -250,6 +267,9 @@ func (c *claims) accepted(n *node, u ledger.Usage) {
 			tally(l.host, CheatEarlyKill).Overpaid += c.price(l, u)
 		}
 	case ledger.StatusRunning, ledger.StatusZero:
+		if u.Basis == ledger.BasisMandate && !c.pays(l, u.First) && c.w.opt.Faults == (Faults{}) {
+			c.w.broken(n, "L7", "it pays minute %d of lease %s on a mandate that does not allow it", u.First, u.Lease.Short())
+		}
 		// On a mandate it pays until the bank has the order, which it gets when the host does not answer.
 		late := member.Minute(0)
 		if u.Basis == ledger.BasisMandate {
@@ -310,7 +330,11 @@ func (l *life) stopped(m member.Minute, clock member.Clock, skew member.Time) me
 
 // sent takes a question as it leaves a core, whether it leaves the node or not.
 func (c *claims) sent(n *node, s *step.Send) {
-	if !c.on() || s.Proto != step.ProtoLease || len(s.Frame.Objects) == 0 {
+	if !c.on() {
+		return
+	}
+	c.bears(s)
+	if s.Proto != step.ProtoLease || len(s.Frame.Objects) == 0 {
 		return
 	}
 	switch step.Op(s.Frame.Op) {

@@ -275,6 +275,7 @@ func (n *node) send(s step.Send) {
 	to := n.w.byAddr[s.To]
 	switch {
 	case n.rogue != nil && n.rogue.mute != nil && n.rogue.mute(&s):
+	case s.Proto == step.ProtoWitness && to != nil && (n.w.now < n.unseen || n.w.now < to.unseen): // it is lost
 	case to == n:
 		n.later(1, "self", func() { n.ask(n, s, done) })
 	case to == nil || !n.book[s.To] && !n.w.linked(n, to):
@@ -346,6 +347,12 @@ func (n *node) serve(from *node, proto step.Protocol, f wire.Frame, then func(st
 		if r.deaf != nil && r.deaf(proto, f) {
 			return
 		}
+		if r.deny != nil {
+			if a := r.deny(proto, f); a != nil {
+				then(*a)
+				return
+			}
+		}
 		if r.hush != nil && proto == step.ProtoLease {
 			speak := then
 			then = func(a step.Reply) {
@@ -353,6 +360,15 @@ func (n *node) serve(from *node, proto step.Protocol, f wire.Frame, then func(st
 					speak(a)
 				}
 			}
+		}
+	}
+	if proto == step.ProtoBank && step.Op(f.Op) == step.OpLodge {
+		speak, at := then, n.w.charter.Clock().Minute(n.clock())
+		then = func(a step.Reply) {
+			if a.Refusal == nil {
+				n.w.check.claims.lodges(f, at)
+			}
+			speak(a)
 		}
 	}
 	objects, err := n.w.notary.open(n.core.Market(), f.Objects)

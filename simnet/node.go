@@ -15,19 +15,20 @@ import (
 
 // A node is one simulated node: the real core, and around it what the shell does, on the world's clock.
 type node struct {
-	w     *world
-	index int
-	name  string
-	key   identity.PublicKey
-	addr  identity.Address
-	sign  signer
-	skew  member.Time // its clock minus the world's
-	disk  *disk
-	host  *machine    // of a host: the computer with its GPUs and containers
-	group int         // of a partition: only nodes of one group reach each other
-	alone member.Time // since when it reaches nobody; 0: it reaches somebody
-	rogue *rogue      // of one that cheats
-	away  member.Time // it is not started again before
+	w      *world
+	index  int
+	name   string
+	key    identity.PublicKey
+	addr   identity.Address
+	sign   signer
+	skew   member.Time // its clock minus the world's
+	disk   *disk
+	host   *machine    // of a host: the computer with its GPUs and containers
+	group  int         // of a partition: only nodes of one group reach each other
+	alone  member.Time // since when it reaches nobody; 0: it reaches somebody
+	unseen member.Time // until then no witness reaches it
+	rogue  *rogue      // of one that cheats
+	away   member.Time // it is not started again before
 
 	// What follows is of one run of the node.
 	up      bool

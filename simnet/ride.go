@@ -113,7 +113,7 @@ func (c *claims) minute() {
 func (c *claims) judge(r *ride, l *life) {
 	clock, k := c.w.charter.Clock(), r.c
 	first := clock.Minute(k.started)
-	var free member.Time
+	var free, unseen member.Time
 	billed, least, excused := false, false, r.lost
 	for m := first; m <= clock.Minute(k.finished) && m < first+member.Minute(240*member.HourMinutes); m++ {
 		u := l.closed[m]
@@ -122,8 +122,11 @@ func (c *claims) judge(r *ride, l *life) {
 		case ledger.StatusRunning, ledger.StatusZero, ledger.StatusMinimum:
 			billed = true // by this start, or by another of the same minute: a minute of a lease counts once
 			least = least || u.Start == k.id && u.Status == ledger.StatusMinimum
-		case ledger.StatusHostFault, ledger.StatusGPUFault, ledger.StatusUnreachable, ledger.StatusEngine, ledger.StatusUnobserved:
+		case ledger.StatusHostFault, ledger.StatusGPUFault, ledger.StatusUnreachable, ledger.StatusEngine:
 			excused = true
+		case ledger.StatusUnobserved: // how many there may be is a claim of its own
+			excused = true
+			unseen += over
 		case ledger.StatusPreempted:
 		default:
 			if m > first {
@@ -138,8 +141,8 @@ func (c *claims) judge(r *ride, l *life) {
 		return
 	}
 	t := tally(l.consumer)
-	t.Free += free.Span()
-	t.Worst = max(t.Worst, free.Span())
+	t.Free += (free + unseen).Span()
+	t.Worst = max(t.Worst, (free + unseen).Span())
 	c.w.stats.WorstFree = max(c.w.stats.WorstFree, free.Span())
 	if ran := k.finished - k.started; least && !excused && ran > loopMost {
 		c.w.broken(r.host, "S2", "a start of lease %s, for %s, ran for %v and cost its minimum", k.lease.Short(), l.consumer.name, ran.Span())

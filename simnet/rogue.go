@@ -64,13 +64,21 @@ func (r *rogue) noVoucher() {
 }
 
 // silent says nothing more to hosts while its pods run, now and then. Others hear of it as ever. Where its hosts are to be cut
-// off at the same time, they are: nobody can then tell one from the other.
+// off at the same time, they are: nobody can then tell one from the other. Where its witnesses are to be out, they are, for a
+// while of that time, and only they.
 func (r *rogue) silent() {
 	r.mute = func(s *step.Send) bool {
 		op := leaseOp(s.Proto, s.Frame)
 		return r.mood && (op == step.OpAlive || op == step.OpVoucher || op == step.OpCommand)
 	}
 	w := r.n.w
+	if r.cheat == CheatSilentUnseen {
+		r.act = r.keepOne
+		r.buyer().pay(2000 * ledger.Credit)
+		for _, b := range w.buyers {
+			b.idle = w.opt.Hours > fullDay // there it is about one pod
+		}
+	}
 	r.again(func() member.Time { return r.rnd.between(minute, 4*minute) }, func() {
 		if r.mood || !r.n.up {
 			return
@@ -80,18 +88,71 @@ func (r *rogue) silent() {
 				return
 			}
 			for _, x := range v.([]consumer.View) {
-				if x.State != market.StateRunning.String() {
+				if x.State != market.StateRunning.String() || r.cheat == CheatSilentUnseen && (x.Away == nil || !x.Away.Known) {
 					continue
 				}
 				r.mood = true
 				r.Tried++
-				w.plan(w.now+r.rnd.between(4*minute, 15*minute), "cheat", r.n.index, func() { r.mood = false })
-				if r.cheat == CheatSilentCut {
+				lasts := r.rnd.between(4*minute, 15*minute)
+				switch r.cheat {
+				case CheatSilentCut:
 					w.isolate(w.byAddr[x.Host], r.rnd.between(2*minute, 12*minute))
+				case CheatSilentUnseen:
+					var out member.Time
+					lasts, out = r.silence()
+					w.byAddr[x.Host].unseen = w.now + out
 				}
+				w.plan(w.now+lasts, "cheat", r.n.index, func() { r.mood = false })
 				return
 			}
 		})
+	})
+}
+
+// fullDay is of how many hours a world has to be for a mandate to end in it by itself.
+const fullDay = 25
+
+// silence is how long a consumer under a mandate says nothing, and for how long of that its host's witnesses are out: for longer than its
+// pod may run unseen, or shorter; or, in a world that lasts long enough for that, for longer than a mandate pays.
+func (r *rogue) silence() (lasts, out member.Time) {
+	switch {
+	case r.n.w.opt.Hours > fullDay:
+		return 100 * member.Hour, r.rnd.between(5*minute, 40*minute)
+	case r.rnd.chance(0.5):
+		lasts = r.rnd.between(70*minute, 90*minute)
+		return lasts, lasts
+	}
+	lasts = r.rnd.between(5*minute, 40*minute)
+	return lasts, lasts * r.rnd.between(0, 6) / 10
+}
+
+// away is what a consumer that will be silent lets its pod cost meanwhile: a day of it, or what some minutes cost.
+func (r *rogue) away() consumer.Away {
+	if r.n.w.opt.Hours > fullDay || r.rnd.chance(0.5) {
+		return consumer.Away{}
+	}
+	return consumer.Away{Most: ledger.Amount(r.rnd.between(30, 300)) * ledger.Credit / 1000}
+}
+
+// keepOne has one pod run, and takes another for one that has stopped.
+func (r *rogue) keepOne(b *buyer) {
+	if !r.n.up || r.mood {
+		return
+	}
+	r.n.local(consumer.List{}, func(v any, err error) {
+		if err != nil {
+			return
+		}
+		for _, x := range v.([]consumer.View) {
+			switch {
+			case x.Desire == "end":
+			case x.State == market.StateStopped.String():
+				r.n.local(consumer.Remove{Lease: x.Lease}, func(any, error) {})
+			default:
+				return
+			}
+		}
+		b.plain()
 	})
 }
 
@@ -300,19 +361,32 @@ func (r *rogue) earlyKill() {
 	}
 }
 
-// withholdStop loses orders to stop or to remove a pod, of some leases, whoever brings them.
+// withholdStop keeps orders to stop or to remove a pod, of some leases, from its core, whoever brings them. It does not answer, or, where
+// a mandate pays on, refuses them or says that they are carried out, always in one way for a lease.
 func (r *rogue) withholdStop() {
-	r.deaf = func(_ step.Protocol, f wire.Frame) bool {
+	kept := func(f wire.Frame) (lease wire.ID, ok bool) {
 		for _, o := range f.Objects {
-			if o.Kind != wire.KindCommand {
-				continue
-			}
-			m, err := wire.Decode[market.Command](o)
-			if err == nil && (m.Order == market.CommandStop || m.Order == market.CommandRemove) && r.oddly(m.Lease, 0.7) {
-				return true
+			if o.Kind == wire.KindCommand {
+				m, err := wire.Decode[market.Command](o)
+				return m.Lease, err == nil && m.Order != market.CommandStart && (m.Order != market.CommandRevoke || r.cheat == CheatMandateStop) && r.oddly(m.Lease, 0.7)
 			}
 		}
-		return false
+		return lease, false
+	}
+	r.deaf = func(_ step.Protocol, f wire.Frame) bool {
+		lease, ok := kept(f)
+		return ok && (r.cheat == CheatWithheldStop || lease[0]%3 == 0)
+	}
+	if r.cheat == CheatMandateStop {
+		r.deny = func(_ step.Protocol, f wire.Frame) *step.Reply {
+			switch lease, ok := kept(f); {
+			case !ok:
+				return nil
+			case lease[0]%3 == 1:
+				return &step.Reply{Refusal: step.Refuse(step.RefuseState, "not now")}
+			}
+			return &step.Reply{Frame: wire.Frame{Op: uint8(step.OpOK)}}
+		}
 	}
 }
 
