@@ -47,11 +47,14 @@ func (b *Bank) Balance(addr identity.Address, now member.Time) Statement {
 	return s
 }
 
-// unspent is what is left of a hold if its lease has run at its highest rate since its last voucher, or since it opened.
+// unspent is what is left of a hold if its lease has run at its highest rate since its last voucher or claim, or since it opened.
 func (b *Bank) unspent(h Hold, now member.Time) Amount {
 	since := h.Reservation.Opened
 	if !h.Voucher.Usage.IsZero() {
 		since = max(since, b.clock.Tick(h.Voucher.Minute+1))
+	}
+	if !h.Chain.Place.Head.IsZero() { // what was claimed is taken off what is ahead
+		since = max(since, b.clock.Tick(h.Chain.Place.Next))
 	}
 	since = max(since, h.Woken)
 	left := min(h.ahead(), h.Left())

@@ -178,9 +178,13 @@ func (b *Bank) Claim(p member.Policy, c Claim, now member.Time) (SettleReceipt, 
 			return none, nowhere, refuse(CodeMismatch, "%v", err)
 		}
 	}
-	next.Active = now
+	if next.Chain.Place.Seq > h.Chain.Place.Seq {
+		next.Active = now
+	}
 	if next.due() == 0 && !next.Receipt.Lease.IsZero() {
-		b.store(next)
+		if next != h {
+			b.store(next)
+		}
 		return next.Receipt, next.Chain, nil
 	}
 	r, err := b.pay(p, next, false, now)
@@ -192,10 +196,14 @@ func (b *Bank) Claim(p member.Policy, c Claim, now member.Time) (SettleReceipt, 
 func (b *Bank) base(h Hold, c Claim) (Unvouched, error) {
 	v := c.Voucher
 	if v == nil || v.Seq < h.Chain.Place.Seq || v.Seq == h.Chain.Place.Seq && h.Chain.Amount() == v.Total {
-		if h.Chain.Place.Head.IsZero() {
-			return Unvouched{Place: c.Genesis, Vouched: c.Genesis.Next - 1}, nil
+		at := h.Chain
+		if at.Place.Head.IsZero() {
+			at = Unvouched{Place: c.Genesis, Vouched: c.Genesis.Next - 1}
 		}
-		return h.Chain, nil
+		if v != nil { // the consumer was there again, for its host too
+			at.Vouched = max(at.Vouched, v.Minute)
+		}
+		return at, nil
 	}
 	if c.Paid == nil {
 		return h.Chain, refuse(CodeMismatch, "the entry that the voucher names is not shown")

@@ -112,6 +112,11 @@ type Credential struct {
 	Extension    identity.Hash      `cbor:"18,keyasint"`
 }
 
+// Kin reports whether two members belong together: they have one owner, or one member vouched for both.
+func (c Credential) Kin(o Credential) bool {
+	return c.Owner == o.Owner || !c.Sponsor.IsZero() && c.Sponsor == o.Sponsor
+}
+
 // Kind implements wire.Message.
 func (c Credential) Kind() wire.Kind { return wire.KindCredential }
 

@@ -117,6 +117,7 @@ type watch struct {
 	handing  retry
 	handed   identity.Hash // of what the attendant has confirmed
 	handNext member.Time   // when it is told again all the same
+	caught   bool          // this run has followed all that the host has billed
 	lacking  uint8         // answers in a row without the receipts that the next entry rests on
 	vain     uint64        // the newest command that the bank did not take
 	waiters  []waiter
@@ -322,6 +323,7 @@ func (c *Consumer) alive(ctx *step.Context, lease wire.ID, asked asking, r step.
 		}
 	}
 	c.checkHead(ctx, l, rep)
+	w.caught = w.caught || rep.UsageSeq <= l.Place.Seq
 	if !later || l.Place.Seq > before {
 		c.fetchUsage(ctx, l, w, rep.UsageSeq)
 	}

@@ -122,7 +122,7 @@ func (c *Consumer) impartial(ctx *step.Context, l *Lease, who identity.Address) 
 	if a, _, known := c.w.Credential(l.Attendant); known && (who == l.Attendant || m.Owner == a.Owner) {
 		return false
 	}
-	return ok && who != l.Host && who != ctx.Self && who != l.Bank && m.Owner != host.Owner && m.Owner != own.Owner && c.w.Standing(who, ctx.Now) == nil
+	return ok && who != l.Host && who != ctx.Self && who != l.Bank && !m.Kin(host) && !m.Kin(own) && c.w.Standing(who, ctx.Now) == nil
 }
 
 // stands reports whether all witnesses of a panel may still bear witness.
@@ -147,6 +147,9 @@ func (c *Consumer) tickMandate(ctx *step.Context, l *Lease, w *watch, wake *alar
 	ended := t.Mandate.From <= l.RunUntil
 	if ended && (l.Desire != market.DesireRun || l.Pending != nil || l.StopMinute != 0) {
 		return // the next start gets another; until then this one tells what the minutes before the order rest on
+	}
+	if !w.caught {
+		return // what rests on the one that the host has is followed first
 	}
 	full := c.mostTotal(ctx, l, t.Most)
 	if ended || t.Mandate.MaxTotal-l.Signed < (full-l.Signed)/2 || t.Mandate.Until < ctx.Minute()+mandateLife/2 || !c.stands(ctx, l, t.Panel) {

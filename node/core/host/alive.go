@@ -161,6 +161,12 @@ func (h *Host) command(ctx *step.Context, r step.Request) *step.Refusal {
 		return step.Refuse(step.RefuseUnknown, "no such lease of yours")
 	case c.Host != ctx.Self:
 		return step.Refuse(step.RefuseBadRequest, "meant for another host")
+	}
+	if b, ok := step.Find[market.Lodged](r.Objects); ok && b.By() == l.Reservation.Operator && b.Value().Command == v.Ref() {
+		l.Revoked = max(l.Revoked, b.Value().Minute) // whatever the order is worth here, the bank pays nothing on a mandate given before it
+		h.touch(c.Lease)
+	}
+	switch {
 	case c.Seq <= l.Command:
 		ctx.Reply(r.ID, step.OpOK, step.CommandAnswer{Seq: l.Command, LogSeq: h.log.Get().Seq})
 		return nil
@@ -194,7 +200,9 @@ func (h *Host) command(ctx *step.Context, r step.Request) *step.Refusal {
 		h.flush(ctx, c.Lease, l)
 		h.end(ctx, c.Lease, l, market.ReasonConsumer)
 	case market.CommandRevoke:
-		l.Revoked = ctx.Minute()
+		if _, lodged := step.Find[market.Lodged](r.Objects); !lodged {
+			l.Revoked = max(l.Revoked, ctx.Minute())
+		}
 	}
 	ctx.Reply(r.ID, step.OpOK, step.CommandAnswer{Seq: c.Seq, LogSeq: h.log.Get().Seq})
 	return nil

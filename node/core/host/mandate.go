@@ -18,6 +18,7 @@ type grant struct {
 	Object  wire.Object       `cbor:"1,keyasint"`
 	Mandate ledger.Mandate    `cbor:"2,keyasint"`
 	Panel   reliability.Panel `cbor:"3,keyasint"`
+	Spoken  bool              `cbor:"4,keyasint"` // more than half of its witnesses have seen this host in some minute
 }
 
 // heardKey names a receipt: of a witness, for a minute.
@@ -66,8 +67,13 @@ func (h *Host) mandate(ctx *step.Context, r step.Request) *step.Refusal {
 	if no := h.trusts(ctx, l, body.Panel); no != nil {
 		return no
 	}
+	if held != nil && m.Seq > held.Mandate.Seq && !wider(held.Mandate, m) && l.claimable() {
+		h.Settle(ctx, m.Lease) // what was worked on the one that this ends is claimed on it first
+		return step.Refuse(step.RefuseBusy, "minutes on the mandate before are being settled; give this one again in a moment")
+	}
 	if held == nil || m.Seq > held.Mandate.Seq {
-		h.grants.Put(m.Lease, grant{Object: v.Object(), Mandate: m, Panel: body.Panel})
+		spoken := held != nil && held.Spoken && held.Mandate.Extension == m.Extension
+		h.grants.Put(m.Lease, grant{Object: v.Object(), Mandate: m, Panel: body.Panel, Spoken: spoken})
 		h.touch(m.Lease)
 		h.enlist(ctx)
 	}
@@ -75,9 +81,20 @@ func (h *Host) mandate(ctx *step.Context, r step.Request) *step.Refusal {
 	return nil
 }
 
+// wider reports whether a mandate pays all that an earlier one did.
+func wider(old, m ledger.Mandate) bool {
+	return m.From <= old.From && m.Until >= old.Until && m.MaxTotal >= old.MaxTotal && m.MaxUnattended >= old.MaxUnattended && m.Extension == old.Extension
+}
+
+// panelMost is how many witnesses this host takes: so many that a claim of two hours, or an answer with their receipts, fits a frame.
+const panelMost = 4
+
 // trusts refuses witnesses on whose word this host would work for nothing: such as its bank does not pay on, and such as are
 // no members, or belong to one of the parties.
 func (h *Host) trusts(ctx *step.Context, l *lease, panel reliability.Panel) *step.Refusal {
+	if len(panel) > panelMost {
+		return step.Refuse(step.RefuseSpec, "this host takes mandates of at most %d witnesses, not %d", panelMost, len(panel))
+	}
 	if !panel.Has(l.Reservation.Operator) {
 		return step.Refuse(step.RefuseSpec, "the bank that pays must be one of the witnesses")
 	}
@@ -94,17 +111,18 @@ func (h *Host) trusts(ctx *step.Context, l *lease, panel reliability.Panel) *ste
 	return nil
 }
 
-// kin reports whether two members have one owner.
+// kin reports whether two members belong together.
 func (h *Host) kin(a, b identity.Address) bool {
 	x, _, _ := h.world.Credential(a)
 	y, _, _ := h.world.Credential(b)
-	return x.Owner == y.Owner
+	return x.Kin(y)
 }
 
-// inForce reports whether the mandate of a lease pays minute m, if witnesses have seen this host in it.
+// inForce reports whether the mandate of a lease pays minute m, if witnesses have seen this host in it. One whose witnesses never
+// did is none: a consumer that names some who are away would have an hour a day for nothing.
 func (h *Host) inForce(ctx *step.Context, l *lease, m member.Minute) bool {
 	g := h.grants.Get(l.Terms.Lease)
-	if g == nil || l.Revoked != 0 && m > l.Revoked && g.Mandate.From <= l.Revoked {
+	if g == nil || !g.Spoken || l.Revoked != 0 && m > l.Revoked && g.Mandate.From <= l.Revoked {
 		return false
 	}
 	vouched := l.VouchedAt
@@ -208,6 +226,12 @@ func (h *Host) witnessed(ctx *step.Context, r step.Request) *step.Refusal {
 	}
 	if k := (heardKey{c.Witness, c.Minute}); h.receipts.Get(k) == nil {
 		h.receipts.Put(k, heard{Object: v.Object()})
+		for _, id := range h.grants.Keys() {
+			if g := h.grants.Get(id); !g.Spoken && g.Panel.Has(c.Witness) && h.testimony(ctx, g.Panel, c.Minute, c.Minute).Has(c.Minute) {
+				g.Spoken = true
+				h.grants.Touch(id)
+			}
+		}
 	}
 	ctx.Reply(r.ID, step.OpOK, nil)
 	return nil
@@ -291,10 +315,11 @@ func (l *lease) claimable() bool {
 	return l.RestSeq > max(l.VouchedSeq, l.Claimed) && !l.Lost && !l.Disputed
 }
 
-// What one claim holds: the entries of an hour, and the receipts of four.
+// What one claim holds: the entries of an hour, and the receipts of two. At their largest, with panelMost witnesses and 16 GPUs,
+// they are under 200 kB.
 const (
 	claimEntries = 60
-	claimMinutes = 4 * member.HourMinutes
+	claimMinutes = 2 * member.HourMinutes
 )
 
 // claim shows the bank entries that rest on receipts, and then does what follows on its answer.

@@ -88,6 +88,9 @@ func TestOlderMandateChangesNothing(t *testing.T) {
 // minutes is used up.
 func TestConsumerThatAttendsAndNeverSigns(t *testing.T) {
 	b, d := mandated(t)
+	b.do([]string{"witness", "bank", "on"})
+	b.to(b.now + 60*member.Second)
+	b.do([]string{"witness", "bank", "off"})
 	d.pays = false
 	d.res.Seq, d.res.Cap = d.res.Seq+1, d.res.Cap*4
 	b.must(b.ask(d.by, step.OpRaise, nil, seal(b, operator, d.res)))

@@ -240,7 +240,9 @@ func (b *bench) doLease(verb string, id wire.ID, args []string) {
 		b.said(d, b.order(d, market.CommandRevoke, false))
 	case "lodged": // lodged L1: the consumer's stop comes by way of the bank
 		d.commands++
-		b.said(d, b.ask(operator, step.OpCommand, nil, b.command(d, market.CommandStop, false)))
+		c := b.command(d, market.CommandStop, false)
+		b.said(d, b.ask(operator, step.OpCommand, nil, c, seal(b, operator, market.Lodged{Operator: operator.Address(), Lease: d.id, Seq: d.commands,
+			Command: c.Ref(), Minute: b.minute() - 1, At: b.now})))
 	case "rm":
 		b.said(d, b.order(d, market.CommandRemove, false))
 	case "repeat": // the last command comes again

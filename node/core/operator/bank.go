@@ -284,7 +284,7 @@ func (o *Operator) ceiling(ctx *step.Context, who identity.Address) ledger.Ceili
 func (o *Operator) kin(a, b identity.Address) bool {
 	x, _, _ := o.world.Credential(a)
 	y, _, _ := o.world.Credential(b)
-	return a == b || x.Owner == y.Owner || !x.Sponsor.IsZero() && x.Sponsor == y.Sponsor
+	return a == b || x.Kin(y)
 }
 
 // quoted checks the host's quote beside the request, and returns the most that it can cost per hour, and for how many minutes its

@@ -151,17 +151,29 @@ func (o *Operator) lodge(ctx *step.Context, r step.Request) (market.Lodged, erro
 	return l.Receipt, nil
 }
 
-// deliver passes an order on to its host.
+// deliver passes an order on to its host, with the minute in which it came: that ends the mandate for both.
 func (o *Operator) deliver(ctx *step.Context, lease wire.ID, l *lodged) {
 	seq := l.Receipt.Seq
-	o.awaiting[ctx.Send(l.Host, step.ProtoLease, step.OpCommand, nil, l.Command)] = func(ctx *step.Context, r step.Response) {
+	o.awaiting[ctx.Send(l.Host, step.ProtoLease, step.OpCommand, nil, l.Command, wire.Draft(l.Receipt))] = func(ctx *step.Context, r step.Response) {
 		l := o.lodged.Get(lease)
-		if l == nil || l.Receipt.Seq != seq || r.Err != nil && (r.Err.Refusal == nil || r.Err.Refusal.Code == step.RefuseBusy) {
+		if l == nil || l.Receipt.Seq != seq || r.Err != nil && undecided(r.Err.Refusal) {
 			return
 		}
 		l.Given = true // what it refuses is between the two
 		o.lodged.Touch(lease)
 	}
+}
+
+// undecided reports whether a host has not said yes or no to an order.
+func undecided(no *step.Refusal) bool {
+	if no == nil {
+		return true
+	}
+	switch no.Code {
+	case step.RefuseBusy, step.RefuseInternal, step.RefuseClock, step.RefuseQuarantine, step.RefuseDisk:
+		return true
+	}
+	return false
 }
 
 // tickLodged passes on, once a minute, what hosts do not have yet, and forgets what is settled.

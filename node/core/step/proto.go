@@ -45,7 +45,7 @@ const (
 	OpGetLease Op = 22 // body LeaseBody → Cert, or NoLease: what became of an Accept
 	OpAlive    Op = 23 // Alive; body AliveBody → AliveReply, Usage…, Notice…, Receipt…
 	OpVoucher  Op = 24 // Voucher →
-	OpCommand  Op = 25 // Command → body CommandAnswer; from the consumer, or from the bank that it was lodged with
+	OpCommand  Op = 25 // Command, [Reservation] → body CommandAnswer; from the consumer; or Command, Lodged, from the bank
 	OpRaise    Op = 26 // Reservation → : a newer one for a running lease
 	OpUsage    Op = 27 // body UsageBody → Usage…, Receipt…: entries that the consumer lacks, and what they rest on
 	OpDecline  Op = 28 // body LeaseBody → NoLease: the consumer gives a quote up
