@@ -38,7 +38,7 @@ func TestSabotageIsNoticed(t *testing.T) {
 		promises string // one of which is broken
 	}{
 		{"outputs leave before the disk has them", sabotageNoDisk, "L5 L6 L4"},
-		{"a crash brings back an old store", sabotageOldStore, "L5 L6"},
+		{"a crash brings back an old store", sabotageOldStore, "L5 L6 L7"},
 		{"a row is not written", sabotageForget, "L5 L6 L7 M5 N2"},
 		{"pods are killed without grace", sabotageNoGrace, "M4"},
 		{"pods die unnoticed and are billed", sabotagePodDies, "L7"},

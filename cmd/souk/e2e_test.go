@@ -169,15 +169,16 @@ func (s *stage) commands() map[string]func(*testscript.TestScript, bool, []strin
 				ts.Fatalf("on %s: %v", strings.Join(args, " "), err)
 			}
 		},
-		"exits":     in((*world).exits),
-		"patiently": in((*world).patiently),
-		"get":       in((*world).get),
-		"await":     in((*world).await),
-		"counted":   in((*world).counted),
-		"killed":    in((*world).killed),
-		"container": in((*world).container),
-		"proven":    in((*world).proven),
-		"books":     in((*world).books),
+		"exits":      in((*world).exits),
+		"eventually": in((*world).eventually),
+		"patiently":  in((*world).patiently),
+		"get":        in((*world).get),
+		"await":      in((*world).await),
+		"counted":    in((*world).counted),
+		"killed":     in((*world).killed),
+		"container":  in((*world).container),
+		"proven":     in((*world).proven),
+		"books":      in((*world).books),
 		"same": func(ts *testscript.TestScript, neg bool, args []string) {
 			if neg == (args[0] == args[1]) {
 				ts.Fatalf("%q and %q", args[0], args[1])
@@ -208,19 +209,34 @@ func (w *world) must(ts *testscript.TestScript, node string, args ...string) {
 }
 
 func (w *world) exits(ts *testscript.TestScript, args []string) {
-	want, err := strconv.Atoi(args[0])
-	ts.Check(err)
-	code := 0
-	if err := w.on(ts, args[1], args[2:]...); err != nil {
-		var exit *osexec.ExitError
-		if !errors.As(err, &exit) {
-			ts.Fatalf("%v", err)
+	if code := w.code(ts, args); strconv.Itoa(code) != args[0] {
+		ts.Fatalf("exit code %d, want %s", code, args[0])
+	}
+}
+
+// eventually is exits for what takes a moment to be heard of.
+func (w *world) eventually(ts *testscript.TestScript, args []string) {
+	code := -1
+	for range 20 {
+		if code = w.code(ts, args); strconv.Itoa(code) == args[0] {
+			return
 		}
-		code = exit.ExitCode()
+		pause(time.Second)
 	}
-	if code != want {
-		ts.Fatalf("exit code %d, want %d", code, want)
+	ts.Fatalf("exit code %d, want %s", code, args[0])
+}
+
+// code is with what a command ends.
+func (w *world) code(ts *testscript.TestScript, args []string) int {
+	err := w.on(ts, args[1], args[2:]...)
+	if err == nil {
+		return 0
 	}
+	var exit *osexec.ExitError
+	if !errors.As(err, &exit) {
+		ts.Fatalf("%v", err)
+	}
+	return exit.ExitCode()
 }
 
 // market founds a market and lets everybody in.
