@@ -237,7 +237,7 @@ func failure(err error) *step.Failure {
 	case errors.Is(err, p2p.ErrUnknownPeer):
 		return &step.Failure{Code: step.FailUnknown, Detail: err.Error()}
 	}
-	return &step.Failure{Code: step.FailUnreachable, Detail: err.Error()}
+	return &step.Failure{Code: step.FailUnreachable, Detail: oneLine(err)}
 }
 
 // validate checks a gossiped object: its signature, and that its author is no outsider.

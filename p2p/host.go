@@ -92,7 +92,7 @@ func (n *Node) newHost(key crypto.PrivKey, announce []ma.Multiaddr) (_ host.Host
 	}
 	h, err := basichost.NewHost(net, &basichost.HostOpts{
 		EventBus: bus, ConnManager: manager, UserAgent: "souk/" + cmp.Or(n.cfg.Version, "dev"),
-		AddrsFactory: func(own []ma.Multiaddr) []ma.Multiaddr { return append(slices.Clone(announce), own...) },
+		AddrsFactory: func(own []ma.Multiaddr) []ma.Multiaddr { return append(slices.Clone(announce), outside(own)...) },
 	})
 	if err != nil {
 		return nil, err

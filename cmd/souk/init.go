@@ -72,7 +72,35 @@ func (f *initFlags) validate() error {
 	case slot != 0 && (slot%time.Second != 0 || slot < 5*time.Second || slot > time.Minute):
 		return usageError("", "--slot is 5s to 60s, in whole seconds")
 	}
+	if _, err := f.founding(); err != nil {
+		return err
+	}
 	return f.check()
+}
+
+// founding is what the flags say of a market's policy.
+func (f *initFlags) founding() (out api.Founding, err error) {
+	if out.Fee, err = parts("fee", f.fee); err == nil && out.Fee > member.MostFee {
+		err = usageError("", "--fee is at most half")
+	}
+	if err == nil && f.spendGrowth != "" {
+		var grow uint32
+		grow, err = parts("spend-growth", f.spendGrowth)
+		out.SpendGrow = &grow
+	}
+	for _, x := range []struct {
+		flag, text string
+		to         **ledger.Amount
+	}{{"min-deposit", f.minDeposit, &out.MinDeposit}, {"spend-floor", f.spendFloor, &out.SpendFloor}} {
+		if err == nil && x.text != "" {
+			var a ledger.Amount
+			if a, err = ledger.ParseAmount(x.text); err == nil && a < 0 {
+				err = usageError("", "--%s is negative", x.flag)
+			}
+			*x.to = &a
+		}
+	}
+	return out, err
 }
 
 // A made is a home that init has made.
@@ -117,25 +145,9 @@ func (f *initFlags) found(ctx context.Context, e *env, cfg config.Config, k *key
 		return st, err
 	}
 	key := k.Public()
-	founding := api.Founding{
-		Salt: newID(), Name: f.market, Key: hex.EncodeToString(key[:]), Testnet: f.testnet,
-		Slot: uint16(time.Duration(f.slot) / time.Second), Alias: cfg.Alias, StopFunds: &f.stopFunds, DataHold: &f.dataHold,
-	}
-	if founding.Fee, err = parts("fee", f.fee); err == nil && f.spendGrowth != "" {
-		var grow uint32
-		grow, err = parts("spend-growth", f.spendGrowth)
-		founding.SpendGrow = &grow
-	}
-	for _, x := range []struct {
-		text string
-		to   **ledger.Amount
-	}{{f.minDeposit, &founding.MinDeposit}, {f.spendFloor, &founding.SpendFloor}} {
-		if err == nil && x.text != "" {
-			var a ledger.Amount
-			a, err = ledger.ParseAmount(x.text)
-			*x.to = &a
-		}
-	}
+	founding, err := f.founding()
+	founding.Salt, founding.Name, founding.Key, founding.Testnet = newID(), f.market, hex.EncodeToString(key[:]), f.testnet
+	founding.Slot, founding.Alias, founding.StopFunds, founding.DataHold = uint16(time.Duration(f.slot)/time.Second), cfg.Alias, &f.stopFunds, &f.dataHold
 	if err == nil {
 		st, err = n.Found(ctx, founding)
 	}
@@ -151,7 +163,7 @@ func parts(flag, percent string) (uint32, error) {
 		return 0, nil
 	}
 	whole, err := ledger.ParseAmount(strings.TrimSuffix(percent, "%")) // with nine decimals
-	if err != nil || !strings.HasSuffix(percent, "%") || whole%(ledger.Credit/10_000) != 0 {
+	if err != nil || whole < 0 || !strings.HasSuffix(percent, "%") || whole%(ledger.Credit/10_000) != 0 {
 		return 0, usageError("", "--%s wants a share, as in 2.5%%", flag)
 	}
 	return uint32(min(whole/(ledger.Credit/10_000), 10_000_001)), nil

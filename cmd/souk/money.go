@@ -234,6 +234,9 @@ func limitCommand(e *env) *cobra.Command {
 				if err != nil {
 					return usageError("", "%s", trim(err))
 				}
+				if a <= 0 {
+					return usageError("", "a limit is over 0; none lifts it")
+				}
 				*x.to = a
 			}
 			v, err := c.SetLimit(ctx, l)

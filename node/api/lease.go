@@ -184,7 +184,7 @@ func (s *server) orderRoutes(a huma.API) {
 	}
 	route(a, op("mandate", "PUT", "/v1/leases/{ref}/mandate", "Let witnesses vouch for a pod's minutes while this node is off"),
 		func(ctx context.Context, in *struct {
-			refInput
+			Ref  string `path:"ref" maxLength:"64" doc:"name of a pod, or the beginning of its id"`
 			Body Mandate
 		}) (consumer.View, error) {
 			return entrust(ctx, in.Ref, consumer.Away{Most: in.Body.Most})

@@ -44,6 +44,9 @@ type Policy struct {
 	SpendGrowth    uint32           `cbor:"32,keyasint,omitempty"` // by how much of what it has settled that grows, parts per million
 }
 
+// MostFee is the operator's largest share of a settlement, parts per million.
+const MostFee = 500_000
+
 // Agreement is the default text that a host signs.
 const Agreement = "I offer this machine to members of this market. I do not look into, copy or alter their pods, data or " +
 	"traffic. I keep volumes for as long as the market's policy says, and I report hardware truthfully."
@@ -77,7 +80,7 @@ func (p Policy) Validate() error {
 	switch {
 	case p.Number == 0:
 		return errors.New("policy: numbers begin at 1")
-	case p.Fee > 500_000:
+	case p.Fee > MostFee:
 		return errors.New("policy: fee is over half")
 	case p.MinDeposit < 0 || p.SpendFloor < 0 || p.DiskRunning < 0 || p.VolumeStopped < 0:
 		return errors.New("policy: money is negative")
