@@ -189,6 +189,55 @@ func TestClaimBesideAVoucherThatTheHostDoesNotHave(t *testing.T) {
 	audit(t, b)
 }
 
+// TestVoucherBelowAClaimMovesTheDay: the consumer was there again, as its host knows.
+func TestVoucherBelowAClaimMovesTheDay(t *testing.T) {
+	b, p := funded(t, "25"), policy()
+	open(t, b, 1, "0.60", "0.60")
+	l := newMandated()
+	l.tariff.VolumeRunning, l.mandate.MaxUnattended = 0, 3
+	l.running(5)
+	l.see(mandateMinute, mandateMinute+4)
+	if r, _, err := b.Claim(p, l.claim(nil, 0, 3), noon); err != nil || r.Paid.Text() != "0.03" {
+		t.Fatalf("three minutes: %s, %v", r.Paid.Text(), err)
+	}
+	if r, _, err := b.Claim(p, l.claim(l.voucher(2), 3, 5), noon); err != nil || r.Paid.Text() != "0.05" {
+		t.Fatalf("two more, after a voucher for the second: %s, %v", r.Paid.Text(), err)
+	}
+	audit(t, b)
+}
+
+func TestEmptyClaimKeepsNothingAlive(t *testing.T) {
+	b, p := funded(t, "25"), policy()
+	open(t, b, 1, "0.60", "0.60")
+	l := newMandated()
+	l.running(2)
+	l.see(mandateMinute, mandateMinute+1)
+	for _, now := range []member.Time{noon, noon + member.Day} {
+		if _, _, err := b.Claim(p, l.claim(nil, 0, 2), now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if h, _ := b.Hold(wire.ID{1}); h.Active != noon {
+		t.Errorf("active at %v, the last new entry came at %v", h.Active, noon)
+	}
+}
+
+func TestClaimedMinutesAreSpentOnce(t *testing.T) {
+	b, p := funded(t, "25"), policy()
+	open(t, b, 1, "0.60", "0.60")
+	l := newMandated()
+	l.tariff.VolumeRunning = 0
+	l.running(5)
+	l.see(mandateMinute, mandateMinute+4)
+	now := noon + 5*60*member.Second
+	if _, _, err := b.Claim(p, l.claim(nil, 0, 5), now); err != nil {
+		t.Fatal(err)
+	}
+	if left := b.Balance(consumer, now).Left; left.Text() != "24.95" {
+		t.Errorf("%s left of 25 after five minutes at 0.01", left.Text())
+	}
+}
+
 func TestClaimsEndWithTheirReservation(t *testing.T) {
 	b, p := funded(t, "25"), policy()
 	r := open(t, b, 1, "0.60", "0.60")

@@ -299,6 +299,19 @@ func TestOrderForASilentHostIsLodged(t *testing.T) {
 	}
 }
 
+// TestMandateIsNotRenewedBeforeItsMinutesAreFollowed: back, this node knows a witness no more, and what it saw counts all the same.
+func TestMandateIsNotRenewedBeforeItsMinutesAreFollowed(t *testing.T) {
+	r := newRig(t)
+	run, h := entrusted(r, 0)
+	r.leave(10)
+	r.hosts = r.hosts[:1]
+	r.restart()
+	r.until(r.now + 30*member.Second)
+	if v := r.view(run.Lease); v.Refused != nil || v.Vouched != v.Owed || v.Minutes < 9 || len(h.mandates) != 2 || len(h.panel) != 1 {
+		t.Fatalf("%d minutes, vouched %s of %s, %d mandates, refused %+v", v.Minutes, v.Vouched, v.Owed, len(h.mandates), v.Refused)
+	}
+}
+
 func TestStopThatAHostRefusesIsLodged(t *testing.T) {
 	r := newRig(t)
 	run, h := entrusted(r, 0)

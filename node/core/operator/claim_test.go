@@ -180,6 +180,9 @@ func TestLodgedOrderEndsTheMandateAndIsPassedOn(t *testing.T) {
 		if len(a.out.Sends) != 1 || a.out.Sends[0].To != p.res.Host || step.Op(a.out.Sends[0].Frame.Op) != step.OpCommand {
 			t.Fatalf("it is not passed on: %+v", a.out.Sends)
 		}
+		if with := a.out.Sends[0].Frame.Objects; len(with) != 2 || with[1].Kind != wire.KindLodged {
+			t.Error("the host is not told in which minute the bank had the order")
+		}
 		if b.o.Withholds(p.res.Host, p.first+1) {
 			t.Error("no receipt for the minute of the order, which is paid")
 		}
@@ -192,8 +195,17 @@ func TestLodgedOrderEndsTheMandateAndIsPassedOn(t *testing.T) {
 		if len(out.Sends) != 1 || !b.o.Withholds(p.res.Host, p.first+2) {
 			t.Fatal("a minute later it is not sent again, or a receipt is given meanwhile")
 		}
+		if !b.crash {
+			resting := &step.Failure{Code: step.FailRefused, Refusal: step.Refuse(step.RefuseQuarantine, "later")}
+			b.step(func(ctx *step.Context) { b.o.Response(ctx, step.Response{ID: out.Sends[0].ID, Err: resting}) })
+			if !b.o.Withholds(p.res.Host, p.first+3) {
+				t.Error("a host that says later counts as told")
+			}
+			b.now += 60 * member.Second
+			out, _ = b.tick()
+		}
 		b.step(func(ctx *step.Context) { b.o.Response(ctx, step.Response{ID: out.Sends[0].ID}) })
-		if !b.crash && b.o.Withholds(p.res.Host, p.first+3) {
+		if !b.crash && b.o.Withholds(p.res.Host, p.first+4) {
 			t.Error("no receipts although the host has it")
 		}
 		if s, at := p.claimed(p.claim()); s.Paid != p.res.Cap*2/60 || at.Seq != 5 {
