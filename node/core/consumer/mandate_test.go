@@ -398,3 +398,20 @@ func TestHostThatTakesNoMandateIsNamed(t *testing.T) {
 		t.Fatalf("mandate %+v", v.Away)
 	}
 }
+
+func TestKinOfAPartyIsNoWitness(t *testing.T) {
+	for name, owner := range map[string]func(*rig) identity.Address{
+		"the host":     func(r *rig) identity.Address { return r.hosts[0].self },
+		"the consumer": func(r *rig) identity.Address { return r.self },
+	} {
+		r := newRig(t)
+		r.hosts[1].owner = owner(r)
+		run := order(1)
+		run.Away = Away{}
+		mustRun(t, r, run)
+		r.pass(3)
+		if p := r.hosts[0].panel; len(p) != 1 || !p.Has(r.bank.self) {
+			t.Errorf("a host of the owner of %s bears witness: %v", name, p)
+		}
+	}
+}

@@ -14,6 +14,7 @@ import (
 
 // A fakeHost keeps to the rules of a host, except where a test tells it not to.
 type fakeHost struct {
+	owner  identity.Address // of its credential; zero for itself
 	r      *rig
 	name   string
 	self   identity.Address

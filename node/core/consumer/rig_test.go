@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -137,7 +138,10 @@ func (r *rig) Offer(a identity.Address) (market.Offer, bool) {
 
 func (r *rig) Credential(a identity.Address) (member.Credential, wire.Object, bool) {
 	if h := r.host(a); h != nil {
-		return member.Credential{Alias: h.name, Owner: h.self}, wire.Object{}, true
+		return member.Credential{Alias: h.name, Owner: cmp.Or(h.owner, h.self)}, wire.Object{}, true
+	}
+	if a == r.self {
+		return member.Credential{Alias: "consumer", Owner: r.self}, wire.Object{}, true
 	}
 	return member.Credential{}, wire.Object{}, false
 }
